@@ -1,0 +1,74 @@
+# `make help` lists the targets. Everything runs from .venv, which `make setup` fills.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO_BIN := .venv-proto/bin
+PROTOS := $(wildcard proto/tidegate/v1/*.proto)
+SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto
+PYTEST_OPTIONS ?=
+
+.PHONY: help setup demo test test-fast check proto proto-check docs image clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+# Installing is slow, so each set of extras leaves a stamp that is redone when its inputs change.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve-stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,plot]'
+	@touch $@
+
+$(VENV)/.dev-stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,plot,train,dev]'
+	@touch $@ $(VENV)/.serve-stamp
+
+.venv-proto/.stamp: proto/requirements.txt
+	$(PYTHON) -m venv .venv-proto
+	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check -r proto/requirements.txt
+	@touch $@
+
+setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
+
+demo: $(VENV)/.serve-stamp ## Start a server, stream a real series through it, draw the forecast
+	$(BIN)/python examples/demo.py
+
+test: check ## Everything: the checks, then all tests
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-fast: $(VENV)/.dev-stamp ## The tests for daily work
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
+
+check: $(VENV)/.dev-stamp proto-check ## Format, lint, types, import floors, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=service $(BIN)/lint-imports
+	$(BIN)/python -m tidegate.cli.configuration_page --check docs/configuration.md
+
+# $(1): the folder that the generated package is written to.
+define generate
+	PYTHONWARNINGS=ignore PATH=$(CURDIR)/$(PROTO_BIN):$$PATH $(PROTO_BIN)/python -m grpc_tools.protoc -Iproto \
+	  --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
+	PYTHONWARNINGS=ignore PATH=$(CURDIR)/$(PROTO_BIN):$$PATH $(PROTO_BIN)/python -m grpc_tools.protoc -Iproto \
+	  --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICE_PROTOS)
+endef
+
+proto: .venv-proto/.stamp ## Regenerate service/tidegate/v1 from proto/
+	$(call generate,service)
+
+proto-check: .venv-proto/.stamp
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(call generate,build/proto)
+	diff -r -x __pycache__ -x __init__.py build/proto/tidegate/v1 service/tidegate/v1
+
+docs: $(VENV)/.dev-stamp ## Regenerate the pages that come from the code
+	$(BIN)/python -m tidegate.cli.configuration_page docs/configuration.md
+
+image: ## Build the container image
+	docker build --tag tidegate .
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .venv-proto build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,169 @@
+"""Settings of the server, from flags, environment, a TOML file, and defaults, in that order.
+
+Every field is a flag of `tidegate serve` (`--grpc-port`), an environment variable
+(`TIDEGATE_GRPC_PORT`) and a key of the file that `--config` or `TIDEGATE_CONFIG` names (`grpc_port`).
+docs/configuration.md is made from this file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tidegate.errors import ConfigError
+
+ENV_PREFIX = "TIDEGATE_"
+CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ServerSettings(BaseSettings):
+    """What an operator decides; each field's text says what it costs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    models: Path = Path("models")
+    """Model repository: a folder with `<name>/<version>/` packages. The newest version of every model is loaded at start."""
+
+    grpc_host: str = "127.0.0.1"
+    """Address that gRPC listens on. The container image sets 0.0.0.0."""
+
+    grpc_port: Port = 8001
+    """Port for gRPC; 0 takes a free one and logs it."""
+
+    http_host: str = "127.0.0.1"
+    """Address that `/metrics`, `/healthz` and `/readyz` listen on. The container image sets 0.0.0.0."""
+
+    http_port: Port = 8002
+    """Port for HTTP; 0 takes a free one and logs it."""
+
+    ready_file: Path | None = None
+    """Write the two ports here as JSON once the server is ready; for scripts that start it on free ports."""
+
+    store: Annotated[str, Field(pattern=r"^memory:$")] = "memory:"
+    """Where sessions are kept. `memory:` keeps them in the process: they end with it, and no step is reported as durable."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run. `auto` takes CUDA where ONNX Runtime has it, `cuda` refuses to start without it."""
+
+    intra_op_threads: Count = 1
+    """Threads of ONNX Runtime inside one run. More than 1 pays only for models with thousands of units."""
+
+    max_sessions: Count = 65536
+    """Sessions in memory per model version. Their states are allocated and touched as the number grows, in chunks."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Rows in one model run. Batching pays up to about 64 rows; more makes single steps wait longer."""
+
+    max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
+    """Longest a ready row waits for company, in microseconds. 0 never waits: a batch forms while the one before it runs."""
+
+    max_slice_steps: Count = 64
+    """Steps of a long history that run before others get their turn. Less is fairer, more is faster."""
+
+    max_frame_rows: Count = 65536
+    """Rows in one frame."""
+
+    max_frame_steps: Count = 131072
+    """Steps of each row in one frame."""
+
+    max_open_sessions: Count = 65536
+    """Sessions in one open message."""
+
+    max_message_bytes: Annotated[int, Field(ge=4096, le=2**31 - 1)] = 64 * 1024 * 1024
+    """Bytes of one gRPC message, in and out."""
+
+    max_frames_in_flight: Count = 256
+    """Frames of one stream that wait for their answers; one more is refused with RESOURCE_EXHAUSTED."""
+
+    max_pending_bytes: Count = 1024 * 1024 * 1024
+    """Bytes of inputs and unsent answers of all streams together; past them a frame is refused with RESOURCE_EXHAUSTED."""
+
+    max_streams: Count = 4096
+    """Streams open at a time; an idle one costs up to 100 kB."""
+
+    detached_idle_timeout_s: Seconds = 3600.0
+    """A session without a stream that nobody has stepped for this long is evicted; its id is kept as a tombstone."""
+
+    max_tombstones: Count = 100_000
+    """Ids of evicted sessions that are remembered, so that nobody restarts one unknowingly. The oldest are forgotten first."""
+
+    keepalive_time_s: Seconds = 30.0
+    """Time between HTTP/2 pings on a quiet connection."""
+
+    keepalive_timeout_s: Seconds = 10.0
+    """A connection that does not answer a ping within this time is closed, and its sessions become detached."""
+
+    drain_grace_s: Seconds = 20.0
+    """After SIGTERM, time for frames in flight to be answered before connections are closed."""
+
+    load_retry_s: Annotated[float, Field(ge=0.1)] = 1.0
+    """The retry hint of answers with RESOURCE_EXHAUSTED, in seconds."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe message that is logged."""
+
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto` is console on a terminal and JSON lines elsewhere."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> ServerSettings:
+    """Put the settings together.
+
+    Args:
+        flags: Fields given on the command line, by field name.
+        config: TOML file; overrides `TIDEGATE_CONFIG`.
+
+    Raises:
+        ConfigError: An unknown key, a value out of range, a file that cannot be read.
+    """
+    path = config or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
+    if path is not None and not path.is_file():
+        raise ConfigError(f"{path}: no such settings file")
+
+    class _WithFile(ServerSettings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return _WithFile(**flags)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line for the first of pydantic's findings: key, what is wrong, what was got."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    text = first["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{key}: {text}{got}" if key else f"{text}{got}"

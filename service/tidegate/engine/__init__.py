@@ -1,0 +1,1 @@
+"""The engine of one model version, and the pool of loaded versions."""

@@ -1,0 +1,1 @@
+"""What a model is, apart from running it: manifest, package, rules about time."""

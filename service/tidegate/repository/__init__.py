@@ -1,0 +1,1 @@
+"""The model repository: which versions a folder holds, and reading them."""

@@ -1,0 +1,1 @@
+"""Running models: ONNX Runtime, the arena of states, the probe, the float64 reference."""
