@@ -85,6 +85,30 @@ BATCH_EXACTNESS_OFF: BatchExactness.ValueType  # 3
 """Not exact, batched all the same because its manifest asks for it: P1 does not hold."""
 Global___BatchExactness: typing_extensions.TypeAlias = BatchExactness
 
+class _MissingValues:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MissingValuesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MissingValues.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MISSING_VALUES_UNSPECIFIED: _MissingValues.ValueType  # 0
+    MISSING_VALUES_REFUSE: _MissingValues.ValueType  # 1
+    """An error."""
+    MISSING_VALUES_REPEAT_LAST: _MissingValues.ValueType  # 2
+    """The last value seen."""
+
+class MissingValues(_MissingValues, metaclass=_MissingValuesEnumTypeWrapper):
+    """What a missing value becomes before it is sent. Whoever turns a series into steps applies it (the
+    client library, the CLI); the server sees steps.
+    """
+
+MISSING_VALUES_UNSPECIFIED: MissingValues.ValueType  # 0
+MISSING_VALUES_REFUSE: MissingValues.ValueType  # 1
+"""An error."""
+MISSING_VALUES_REPEAT_LAST: MissingValues.ValueType  # 2
+"""The last value seen."""
+Global___MissingValues: typing_extensions.TypeAlias = MissingValues
+
 class _ModelState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -232,6 +256,7 @@ class Model(google.protobuf.message.Message):
     DEVICE_FIELD_NUMBER: builtins.int
     LOADED_AT_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    MISSING_VALUES_FIELD_NUMBER: builtins.int
     state: Global___ModelState.ValueType
     failure: builtins.str
     """FAILED: the one line that says what is wrong with the package."""
@@ -245,6 +270,7 @@ class Model(google.protobuf.message.Message):
     """Seconds between two steps; 0 when the package does not say."""
     device: builtins.str
     """"cpu" or "cuda"."""
+    missing_values: Global___MissingValues.ValueType
     @property
     def version(self) -> Global___ModelVersion: ...
     @property
@@ -276,9 +302,10 @@ class Model(google.protobuf.message.Message):
         device: builtins.str = ...,
         loaded_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         provenance: google.protobuf.struct_pb2.Struct | None = ...,
+        missing_values: Global___MissingValues.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["loaded_at", b"loaded_at", "provenance", b"provenance", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "description", b"description", "device", b"device", "failure", b"failure", "inputs", b"inputs", "loaded_at", b"loaded_at", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "description", b"description", "device", b"device", "failure", b"failure", "inputs", b"inputs", "loaded_at", b"loaded_at", "missing_values", b"missing_values", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "version", b"version"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 
