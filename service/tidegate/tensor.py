@@ -55,6 +55,6 @@ def num_elements(shape: Sequence[int]) -> int:
     return prod(shape)
 
 
-def format_shape(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int | str | None]) -> str:
     """A shape as error texts show it: `[2, 1, 8]`."""
     return "[" + ", ".join(str(n) for n in shape) + "]"

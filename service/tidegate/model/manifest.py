@@ -82,6 +82,9 @@ class InputSpec(_Shaped):
     units: tuple[str, ...] = ()
     """Units of the elements of the last axis; "" for a number without one."""
 
+    typical: tuple[float, float] | None = None
+    """Range that most values fall in; the batch-exact probe draws from it."""
+
     accepts_missing: bool = False
     """NaN means "missing" and reaches the graph; otherwise it is refused."""
 

@@ -1,0 +1,191 @@
+"""One ONNX graph, proved to be what its manifest says, behind one call in the wire's layout.
+
+Outside, inputs and outputs are `[n, T, step_shape...]` whatever axes the graph uses, and states are in
+the graph's own layout, because the arena gathers them in that layout anyway.
+
+Not thread-safe: whoever owns the runner calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tidegate.errors import PackageError
+from tidegate.model.manifest import ConstantInput, Manifest, OutputSpec
+from tidegate.model.package import ModelPackage
+from tidegate.runner.ort import Device, make_session
+from tidegate.tensor import Array, DType, format_shape
+
+_ORT_TYPES: dict[str, DType] = {
+    "tensor(float)": DType.FLOAT32,
+    "tensor(double)": DType.FLOAT64,
+    "tensor(float16)": DType.FLOAT16,
+    "tensor(bool)": DType.BOOL,
+    **{f"tensor({d})": d for d in DType if "int" in d},
+}
+
+
+class Graph:
+    """A loaded graph of a model package.
+
+    Attributes:
+        manifest: The package's manifest.
+        device: Where it runs.
+    """
+
+    def __init__(self, package: ModelPackage, *, device: Device, threads: int) -> None:
+        """Load the graph and check its signature.
+
+        Raises:
+            PackageError: ONNX Runtime refuses the graph, or it does not have the manifest's inputs,
+                outputs and state pairs with their types and shapes.
+        """
+        self.manifest = package.manifest
+        self.device = device
+        self._session = make_session(package.onnx, device=device, threads=threads, label=self.manifest.label)
+        _check_signature(self.manifest, self._session)
+        self._constants = {c.name: _constant(c) for c in self.manifest.constants}
+        self._fetches = [o.name for o in self.manifest.outputs] + [
+            s.output_name for s in self.manifest.states
+        ]
+
+    def run(self, inputs: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Run T steps of n rows.
+
+        Args:
+            inputs: One array per input of the manifest, `[n, T, step_shape...]`.
+            states: One array per state pair, in the graph's layout.
+
+        Returns:
+            Outputs, `[n, T, step_shape...]` each, and the new states in the graph's layout.
+        """
+        manifest = self.manifest
+        feeds = dict(self._constants)
+        for spec, value in zip(manifest.inputs, inputs, strict=True):
+            feeds[spec.name] = _to_graph(value, spec.batch_axis, spec.time_axis)
+        for pair, state in zip(manifest.states, states, strict=True):
+            feeds[pair.input_name] = state
+        results: list[Array] = self._session.run(self._fetches, feeds)
+        num_outputs = len(manifest.outputs)
+        outputs = [_from_graph(r, spec) for r, spec in zip(results, manifest.outputs, strict=False)]
+        return outputs, results[num_outputs:]
+
+    def dry_run(self, initial_states: Sequence[Array]) -> None:
+        """Run a few shapes on zeros and hold what comes back against the manifest.
+
+        A time axis that an exporter has frozen, or a state that does not close, shows here.
+
+        Args:
+            initial_states: One array per state pair, shape `step_shape`.
+
+        Raises:
+            PackageError: An output or a state comes back with another shape or type, or not finite.
+        """
+        rows = (1, 3) if self.manifest.has_batch_axis else (1,)
+        steps = (1, 4) if self.manifest.has_time_axis else (1,)
+        for n in rows:
+            for t in steps:
+                self._dry_run_shape(initial_states, n, t)
+
+    def _dry_run_shape(self, initial_states: Sequence[Array], n: int, t: int) -> None:
+        manifest = self.manifest
+        inputs = [np.zeros((n, t, *i.step_shape), i.dtype.numpy) for i in manifest.inputs]
+        states = [
+            np.ascontiguousarray(np.broadcast_to(_with_batch(s, p.batch_axis), p.graph_shape(n, 1)))
+            for s, p in zip(initial_states, manifest.states, strict=True)
+        ]
+        try:
+            outputs, new_states = self.run(inputs, states)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise PackageError(f"{manifest.label}: a run of {n} rows and {t} steps fails: {text}") from error
+        for spec, output in zip(manifest.outputs, outputs, strict=True):
+            _check_tensor(manifest, f"output {spec.name!r}", output, spec.dtype, (n, t, *spec.step_shape))
+        for pair, state in zip(manifest.states, new_states, strict=True):
+            what = f"state {pair.output_name!r}, which is carried to {pair.input_name!r},"
+            _check_tensor(manifest, what, state, pair.dtype, pair.graph_shape(n, 1))
+            if pair.dtype.is_float and not np.isfinite(state).all():
+                raise PackageError(f"{manifest.label}: {what} is not finite after {t} steps of zeros")
+
+
+def _to_graph(value: Array, batch_axis: int | None, time_axis: int | None) -> Array:
+    if (batch_axis, time_axis) == (0, 1):
+        return value
+    if time_axis is None:
+        value = value[:, 0]
+        return value[0] if batch_axis is None else np.ascontiguousarray(np.moveaxis(value, 0, batch_axis))
+    if batch_axis is None:
+        return np.ascontiguousarray(np.moveaxis(value[0], 0, time_axis))
+    return np.ascontiguousarray(np.moveaxis(value, (0, 1), (batch_axis, time_axis)))
+
+
+def _from_graph(value: Array, spec: OutputSpec) -> Array:
+    batch_axis, time_axis = spec.batch_axis, spec.time_axis
+    if (batch_axis, time_axis) == (0, 1):
+        return value
+    if time_axis is None:
+        value = value[None] if batch_axis is None else np.moveaxis(value, batch_axis, 0)
+        return value[:, None]
+    if batch_axis is None:
+        return np.moveaxis(value, time_axis, 0)[None]
+    return np.moveaxis(value, (batch_axis, time_axis), (0, 1))
+
+
+def _with_batch(state: Array, batch_axis: int | None) -> Array:
+    return state if batch_axis is None else np.expand_dims(state, batch_axis)
+
+
+def _constant(spec: ConstantInput) -> Array:
+    return np.full(spec.shape, spec.value, spec.dtype.numpy)
+
+
+def _check_tensor(manifest: Manifest, what: str, value: Array, dtype: DType, shape: tuple[int, ...]) -> None:
+    if value.shape != shape or value.dtype != dtype.numpy:
+        raise PackageError(
+            f"{manifest.label}: {what} expected {dtype} {format_shape(shape)}, "
+            f"got {value.dtype} {format_shape(value.shape)}"
+        )
+
+
+def _check_signature(manifest: Manifest, session: object) -> None:
+    """Hold the graph's named inputs and outputs against the manifest's."""
+    takes = {a.name: a for a in session.get_inputs()}  # type: ignore[attr-defined]
+    gives = {a.name: a for a in session.get_outputs()}  # type: ignore[attr-defined]
+    expected_in = {i.name: (i.dtype, i.shape) for i in manifest.inputs}
+    expected_in |= {s.input_name: (s.dtype, s.shape) for s in manifest.states}
+    expected_in |= {c.name: (c.dtype, c.shape) for c in manifest.constants}
+    expected_out = {o.name: (o.dtype, o.shape) for o in manifest.outputs}
+    expected_out |= {s.output_name: (s.dtype, s.shape) for s in manifest.states}
+    unnamed = sorted(takes.keys() - expected_in.keys())
+    if unnamed:
+        raise PackageError(
+            f"{manifest.label}: the graph also takes {unnamed[0]!r}, which the manifest does not name"
+        )
+    for kind, expected, found in (("input", expected_in, takes), ("output", expected_out, gives)):
+        for name, (dtype, shape) in expected.items():
+            if name not in found:
+                names = ", ".join(sorted(found))
+                raise PackageError(f"{manifest.label}: the graph has no {kind} {name!r}; it has {names}")
+            _check_argument(f"{manifest.label}: {kind} {name!r}", dtype, shape, found[name])
+
+
+def _check_argument(what: str, dtype: DType, shape: Sequence[int | str], found: object) -> None:
+    found_type: str = found.type  # type: ignore[attr-defined]
+    found_shape: Sequence[int | str | None] = found.shape  # type: ignore[attr-defined]
+    if _ORT_TYPES.get(found_type) is not dtype:
+        raise PackageError(f"{what}: the manifest says {dtype}, the graph {found_type}")
+    fits = len(shape) == len(found_shape) and all(
+        not isinstance(ours, int) or not isinstance(theirs, int) or ours == theirs
+        for ours, theirs in zip(shape, found_shape, strict=True)
+    )
+    if not fits:
+        raise PackageError(
+            f"{what}: the manifest says {format_shape(shape)}, the graph {format_shape(found_shape)}"
+        )
+    for ours, theirs in zip(shape, found_shape, strict=True):
+        if isinstance(ours, str) and isinstance(theirs, int):
+            raise PackageError(
+                f"{what}: the manifest marks the {ours} axis, the graph has it frozen at {theirs}"
+            )

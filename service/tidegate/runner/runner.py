@@ -1,0 +1,155 @@
+"""Runs steps of the sessions of one model version; owns its graph and its arena.
+
+The rest of the server sees slots, inputs and outputs. How many rows and steps share one ONNX Runtime
+run follows from what the probe proved; a model that is not batch-exact is run one row or one step at a
+time, and its answers are right all the same.
+
+A step that fails leaves every state as it was: states are written back once, at the end.
+
+Not thread-safe: the engine makes one call at a time, from whichever thread it likes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from tidegate.model.manifest import Manifest
+from tidegate.model.package import ModelPackage
+from tidegate.runner.arena import Arena
+from tidegate.runner.graph import Graph
+from tidegate.runner.layout import join_rows, row_of
+from tidegate.runner.ort import Device
+from tidegate.runner.probe import Exactness, probe
+from tidegate.tensor import Array, SlotArray
+
+
+class BatchExactness(StrEnum):
+    """How promise P1 stands for a loaded version."""
+
+    EXACT = "exact"
+    """Bit-identical however it is batched."""
+
+    SERIAL = "serial"
+    """Not exact in batches or chunks, so not run that way."""
+
+    OFF = "off"
+    """Not exact, and batched because the manifest says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerOptions:
+    """How a version is loaded."""
+
+    device: Device = "cpu"
+    intra_op_threads: int = 1
+    max_batch_size: int = 256
+    max_sessions: int = 65536
+
+
+class Runner:
+    """One loaded model version.
+
+    Attributes:
+        manifest: What it takes, gives and carries.
+        exactness: What the probe found.
+        batch_exactness: What follows from it for promise P1.
+        arena: The states of its sessions.
+        load_s: Seconds that loading and probing took.
+        warmup_s: Seconds that the warm-up took.
+    """
+
+    def __init__(self, package: ModelPackage, options: RunnerOptions) -> None:
+        """Load, check, probe and warm up.
+
+        Raises:
+            PackageError: The graph is not what the manifest says.
+            DeviceUnavailable: The device does not start.
+        """
+        started = time.perf_counter()
+        self.manifest: Manifest = package.manifest
+        self.device: Device = options.device
+        self._graph = Graph(package, device=options.device, threads=options.intra_op_threads)
+        self._graph.dry_run(package.initial_states)
+        self.exactness: Exactness = probe(self._graph, max_rows=options.max_batch_size)
+        self.batch_exactness = _consequence(self.manifest, self.exactness)
+        self.arena = Arena(self.manifest.states, package.initial_states, options.max_sessions)
+        shared = self.batch_exactness is BatchExactness.OFF
+        self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
+        self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
+        self._owner = np.zeros(options.max_sessions + 1, np.int32)
+        loaded = time.perf_counter()
+        self._warm_up(options.max_batch_size)
+        self.load_s, self.warmup_s = loaded - started, time.perf_counter() - loaded
+
+    def step(self, slots: SlotArray, inputs: Sequence[Array]) -> list[Array]:
+        """Advance sessions by the same number of steps.
+
+        Args:
+            slots: Shape (n,), int32, no two alike.
+            inputs: One array per model input, `[n, T, step_shape...]`.
+
+        Returns:
+            One array per model output, `[n, T, step_shape...]`.
+        """
+        self._check_unique(slots)
+        states = self.arena.gather(slots)
+        advance = self._advance if self._rows_together or len(slots) == 1 else self._advance_row_by_row
+        outputs, states = advance(inputs, states)
+        self.arena.scatter(slots, states)
+        return outputs
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the padding slot, which no session owns, has been written."""
+        assert self.arena.is_initial(0), "slot 0 was written: a batch held a slot that nobody owns"
+
+    def _advance(self, inputs: Sequence[Array], states: list[Array]) -> tuple[list[Array], list[Array]]:
+        num_steps = inputs[0].shape[1]
+        if self._steps_together or num_steps == 1:
+            return self._graph.run(inputs, states)
+        pieces = []
+        for t in range(num_steps):
+            outputs, states = self._graph.run([np.ascontiguousarray(x[:, t : t + 1]) for x in inputs], states)
+            pieces.append(outputs)
+        return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], states
+
+    def _advance_row_by_row(
+        self, inputs: Sequence[Array], states: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        pairs = self.manifest.states
+        rows = [
+            self._advance(
+                [x[i : i + 1] for x in inputs], [row_of(s, p, i) for s, p in zip(states, pairs, strict=True)]
+            )
+            for i in range(len(inputs[0]))
+        ]
+        outputs = [np.concatenate(parts) for parts in zip(*(r[0] for r in rows), strict=True)]
+        new_states = [
+            join_rows(parts, p)
+            for parts, p in zip(zip(*(r[1] for r in rows), strict=True), pairs, strict=True)
+        ]
+        return outputs, new_states
+
+    def _check_unique(self, slots: SlotArray) -> None:
+        """Two rows of one session in a batch would both start from the same state."""
+        self._owner[slots] = np.arange(len(slots), dtype=np.int32)
+        assert (self._owner[slots] == np.arange(len(slots))).all(), "a batch holds one session twice"
+
+    def _warm_up(self, max_batch_size: int) -> None:
+        """Run every power of two once, so that ONNX Runtime has its memory plans before the first client."""
+        width = 1
+        while width <= (max_batch_size if self._rows_together else 1):
+            states = self.arena.gather(np.zeros(width, np.int32))
+            inputs = [np.zeros((width, 1, *i.step_shape), i.dtype.numpy) for i in self.manifest.inputs]
+            self._advance(inputs, states)
+            width *= 2
+
+
+def _consequence(manifest: Manifest, exactness: Exactness) -> BatchExactness:
+    if exactness.exact:
+        return BatchExactness.EXACT
+    return BatchExactness.OFF if manifest.batching == "always" else BatchExactness.SERIAL

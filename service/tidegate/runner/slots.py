@@ -1,0 +1,46 @@
+"""Which rows of the state arena are free, and whose the others are.
+
+Slots are handed out and taken back many at a time, because sessions are opened by the thousand. The
+lowest free ones go first, so that the arena touches no more memory than the sessions need.
+
+Slot 0 is never handed out: padding reads and writes it, so a batch can be padded to a fixed size
+without touching a live session.
+
+Not thread-safe: only the owner of the session table calls this module.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tidegate.errors import ArenaFull
+from tidegate.tensor import SlotArray
+
+
+class SlotPool:
+    """Free slots as a stack."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free: SlotArray = np.arange(capacity, 0, -1, dtype=np.int32)
+        self.num_free = capacity
+        self.capacity = capacity
+
+    def acquire(self, count: int) -> SlotArray:
+        """Take `count` free slots.
+
+        Returns:
+            Slot numbers, shape (count,), int32, no two alike.
+
+        Raises:
+            ArenaFull: Fewer than `count` slots are free; none was taken.
+        """
+        if count > self.num_free:
+            raise ArenaFull(f"{count} slots asked for, {self.num_free} of {self.capacity} free")
+        self.num_free -= count
+        return self._free[self.num_free : self.num_free + count][::-1].copy()
+
+    def release(self, slots: SlotArray) -> None:
+        """Give slots back."""
+        self._free[self.num_free : self.num_free + len(slots)] = slots
+        self.num_free += len(slots)
+        assert self.num_free <= self.capacity, "a slot was given back twice"
