@@ -1,0 +1,95 @@
+"""How an error travels: the one place that maps `tidegate.errors` to the wire.
+
+Inside a stream an error is a `tidegate.v1.Error`; a unary call that fails carries the same facts in
+its gRPC status, as `google.rpc` details. The text of an exception that nobody expected never leaves
+the process: it is logged under an id, and the caller is told the id.
+
+Called by everything in `rpc/`; no other package knows these messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from math import floor
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from tidegate.errors import InternalError, TidegateError
+from tidegate.v1.error_pb2 import Error
+
+DOMAIN = "tidegate"
+"""`ErrorInfo.domain`: whose reasons these are."""
+
+MAX_TEXT_CHARS = 1000
+"""Longest text of an error. A status travels in HTTP/2 headers, which peers cap at 8 KiB in all, and
+the text is in it twice; past the cap the caller would get another error than the one that happened."""
+
+_CODES: dict[str, int] = dict(Code.items())
+
+_log = logging.getLogger(__name__)
+
+
+def to_error(error: TidegateError) -> Error:
+    """The message that tells of an error inside a stream."""
+    message = Error(code=_CODES[error.code], message=_text(error), reason=error.reason)
+    for name, value in error.facts.items():  # each fact has a field of its name
+        setattr(message, name, value)
+    if error.retry_after_s is not None:
+        message.retry_after.CopyFrom(_duration(error.retry_after_s))
+    return message
+
+
+def to_status(error: TidegateError) -> Status:
+    """The status that ends a failed call.
+
+    Returns:
+        A status with an `ErrorInfo` (the error's reason, and its facts as metadata) and, where trying
+        again later can help, a `RetryInfo`.
+    """
+    info = ErrorInfo(
+        reason=error.reason, domain=DOMAIN, metadata={key: str(value) for key, value in error.facts.items()}
+    )
+    details = [_packed(info)]
+    if error.retry_after_s is not None:
+        details.append(_packed(RetryInfo(retry_delay=_duration(error.retry_after_s))))
+    return Status(code=_CODES[error.code], message=_text(error), details=details)
+
+
+def as_public(error: Exception) -> TidegateError:
+    """What the caller may know of an exception: itself if it is ours, otherwise an incident."""
+    return error if isinstance(error, TidegateError) else incident(error)
+
+
+def incident(error: BaseException) -> InternalError:
+    """Log an exception that nobody expected under a fresh id.
+
+    Returns:
+        The error for the caller, whose text holds the id and nothing of the exception.
+    """
+    incident_id = secrets.token_hex(4)
+    _log.error("unexpected exception", exc_info=error, extra={"incident_id": incident_id})
+    return InternalError(
+        f"internal error; quote incident {incident_id} to the operator of the server", incident_id=incident_id
+    )
+
+
+def _text(error: TidegateError) -> str:
+    text = str(error)
+    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+
+
+def _duration(seconds: float) -> Duration:
+    whole = floor(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1_000_000_000))
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
