@@ -30,17 +30,9 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --force-r
 
 FROM python:3.12-slim
 
-ARG VERSION=unknown
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="tidegate" \
-      org.opencontainers.image.description="Serves LSTM, GRU and RNN models over gRPC, one time step at a time" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
-
 # The ids are fixed, so that a volume keeps its owner from one image to the next.
-RUN groupadd --system --gid 10001 tidegate \
- && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/tidegate \
+RUN groupadd --gid 10001 tidegate \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/tidegate \
       --shell /usr/sbin/nologin tidegate \
  && install --directory --owner=10001 --group=10001 --mode=0750 /var/lib/tidegate
 
@@ -67,3 +59,12 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
 
 ENTRYPOINT ["tidegate"]
 CMD ["serve"]
+
+# Last, because these change with every commit and would make every layer below them anew.
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="tidegate" \
+      org.opencontainers.image.description="Serves LSTM, GRU and RNN models over gRPC, one time step at a time" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
