@@ -14,7 +14,7 @@ docs/model-package.md describes every key.
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,8 +23,8 @@ from tidegate.config import first_problem
 from tidegate.errors import PackageError
 from tidegate.tensor import DType
 
-BATCH = "batch"
-TIME = "time"
+BATCH: Final = "batch"
+TIME: Final = "time"
 
 Dim = Annotated[int, Field(ge=1)] | Literal["batch", "time"]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -157,6 +157,9 @@ class TimeRules(_Strict):
 
     cadence_s: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between two steps; 0: not said."""
+
+    column: str = ""
+    """Column of a CSV file that holds the time of each row; a file without it is taken as it comes."""
 
     missing: Literal["refuse", "repeat-last"] = "refuse"
     """What a missing value becomes before it is sent: an error, or the last value seen."""

@@ -1,0 +1,155 @@
+"""A PyTorch module with carried state, exported as a model package.
+
+The module is a pure function: `forward(*inputs, *states) -> (*outputs, *states_next)`, in the order of
+the specs given here. Nothing is guessed about it. The graph is checked against the module (check.py)
+before anything is written.
+
+The exporter is PyTorch's TorchScript one: the newer one freezes the time axis of an LSTM to the
+example's length without a word. Parameters become constants of the graph, which ONNX Runtime needs to
+compute a row bit-identically alone and batched.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from tidegate.config import first_problem
+from tidegate.errors import PackageError
+from tidegate.model.manifest import InitialFile, InputSpec, Manifest, OutputSpec, StatePair, TimeRules
+from tidegate.model.package import MODEL_FILE, content_hash, npy_bytes, write_package
+from tidegate.tensor import Array
+from tidegate.training.cells import RecurrentStack
+from tidegate.training.check import check_cells, check_export
+
+OPSET = 17
+"""Oldest opset with LayerNormalization as one operator; ONNX Runtime has known it since 1.12."""
+
+_EXAMPLE_BATCH, _EXAMPLE_STEPS = 2, 3
+
+
+def export_package(
+    module: nn.Module,
+    *,
+    repository: Path,
+    name: str,
+    version: str,
+    inputs: Sequence[InputSpec],
+    outputs: Sequence[OutputSpec],
+    states: Sequence[StatePair] = (),
+    initial_states: Mapping[str, Array] | None = None,
+    examples: Mapping[str, Array] | None = None,
+    time: TimeRules | None = None,
+    batching: Literal["when-exact", "always"] = "when-exact",
+    description: str = "",
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Export a module, check the graph against it and write the package.
+
+    Args:
+        module: Takes inputs, then states; gives outputs, then states, as the specs order them. It is
+            exported in evaluation mode and left in the mode it was in.
+        repository: The model repository; the package goes to `repository/name/version`.
+        name: Of the model.
+        version: A whole number from 1 on.
+        inputs: What a client sends at every step, with batch and time axes marked.
+        outputs: What it gets.
+        states: What is carried from step to step.
+        initial_states: By state input name, the value for a new session, shape `step_shape`; only for
+            pairs whose `initial` names a file.
+        examples: By input or state name, values to check with, [N, step_shape]; needed where normally
+            distributed ones would make no sense to the module.
+        time: How a series becomes steps.
+        batching: See the manifest.
+        description: One line for people.
+        provenance: Where the model comes from: plain values, lists and dicts.
+
+    Returns:
+        Folder of the package.
+
+    Raises:
+        PackageError: The specs contradict each other, the module cannot be exported, the graph does not
+            compute what the module does, or the version exists with other bytes.
+    """
+    files = _initial_files(states, initial_states or {})
+    fields = {
+        "name": name,
+        "version": version,
+        "description": description,
+        "inputs": tuple(inputs),
+        "outputs": tuple(outputs),
+        "states": tuple(states),
+        "time": time or TimeRules(),
+        "batching": batching,
+        "provenance": dict(provenance or {}),
+    }
+    draft = _manifest(fields, sha256="0" * 64)
+    was_training = module.training
+    module.eval()
+    try:
+        for part in module.modules():
+            if isinstance(part, RecurrentStack):
+                check_cells(part)
+        onnx = export_graph(module, draft)
+        check_export(onnx, module, draft, examples=examples)
+    finally:
+        module.train(was_training)
+    return write_package(repository, _manifest(fields, sha256=content_hash(onnx, files)), onnx, files)
+
+
+def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
+    """The module as an ONNX graph with the manifest's names and free axes; not checked.
+
+    Raises:
+        PackageError: PyTorch cannot export the module.
+    """
+    taken = [(i.name, i) for i in manifest.inputs] + [(s.input_name, s) for s in manifest.states]
+    given = [(o.name, o) for o in manifest.outputs] + [(s.output_name, s) for s in manifest.states]
+    arguments = tuple(
+        torch.ones(spec.graph_shape(_EXAMPLE_BATCH, _EXAMPLE_STEPS), dtype=getattr(torch, spec.dtype))
+        for _, spec in taken
+    )
+    free_axes = {
+        name: {axis: mark for axis, mark in enumerate(spec.shape) if isinstance(mark, str)}
+        for name, spec in (*taken, *given)
+    }
+    try:
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            # Both concern what check_export proves: the legacy exporter, and shapes seen while tracing.
+            warnings.simplefilter("ignore", (DeprecationWarning, UserWarning))
+            torch.onnx.export(
+                module,
+                arguments,
+                target := Path(folder) / MODEL_FILE,
+                input_names=[name for name, _ in taken],
+                output_names=[name for name, _ in given],
+                dynamic_axes=free_axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+            return target.read_bytes()
+    except Exception as error:  # whatever the module or the exporter raises, the caller learns which model
+        raise PackageError(f"{manifest.label}: PyTorch cannot export the module: {error}") from error
+
+
+def _manifest(fields: Mapping[str, Any], *, sha256: str) -> Manifest:
+    try:
+        return Manifest.model_validate({**fields, "sha256": sha256})
+    except ValidationError as error:
+        raise PackageError(f"{fields['name']}/{fields['version']}: {first_problem(error)}") from error
+
+
+def _initial_files(states: Sequence[StatePair], values: Mapping[str, Array]) -> dict[str, bytes]:
+    named = {s.input_name: s.initial.file for s in states if isinstance(s.initial, InitialFile)}
+    if set(named) != set(values):
+        raise PackageError(
+            f"initial_states: expected values for {sorted(named)}, whose pairs name a file, got {sorted(values)}"
+        )
+    return {file: npy_bytes(values[name]) for name, file in named.items()}
