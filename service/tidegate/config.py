@@ -156,8 +156,21 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Serve
         return _WithFile(**flags)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        raise ConfigError(first_problem(error)) from error
+        key = str(error.errors()[0]["loc"][0])
+        raise ConfigError(_source(key, flags, path) + first_problem(error).removeprefix(key)) from error
+
+
+def _source(key: str, flags: Mapping[str, Any], path: Path | None) -> str:
+    """What to call a setting in an error: as its user wrote it, so that they find it."""
+    variable = ENV_PREFIX + key.upper()
+    if key in flags:
+        return "--" + key.replace("_", "-")
+    return variable if variable in os.environ else f"{path}: {key}"
 
 
 def first_problem(error: ValidationError) -> str:

@@ -1,0 +1,103 @@
+"""The command line as a process: what it says, and the code it exits with."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from tidegate import __version__
+from tidegate.cli.root import COMMANDS
+
+HEAVY = ("onnxruntime", "torch", "onnx", "aiohttp", "prometheus_client", "matplotlib", "pydantic", "grpc")
+
+
+def tidegate(
+    *args: str, without: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line, in an installation that lacks some modules."""
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({without!r})); "
+        f"from tidegate.cli import main; main({list(args)!r})"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_the_version_is_told() -> None:
+    done = tidegate("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"tidegate {__version__}\n")
+
+
+def test_the_help_lists_every_command_and_imports_no_library() -> None:
+    done = tidegate("--help", without=HEAVY)
+
+    assert done.returncode == 0
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.stdout] == []
+
+
+def test_every_command_is_where_the_table_says() -> None:
+    commands = [getattr(import_module(target.module), target.attribute) for target in COMMANDS.values()]
+
+    assert [type(c).__name__ for c in commands if not isinstance(c, click.Command)] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_without_any_extra(name: str) -> None:
+    extras = ("onnxruntime", "aiohttp", "grpc_health", "prometheus_client", "torch", "onnx", "matplotlib")
+
+    done = tidegate(name, "--help", without=extras)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_whose_extra_is_missing_says_which(tmp_path: Path) -> None:
+    done = tidegate("serve", "--models", str(tmp_path), without=("aiohttp", "onnxruntime"))
+
+    assert done.returncode == 1
+    assert done.stderr == "error: tidegate serve needs the server extra: pip install 'tidegate[server]'\n"
+
+
+def test_an_error_is_one_line() -> None:
+    done = tidegate("serve", "--grpc-port", "70000")
+
+    assert done.returncode == 1
+    assert done.stderr == "error: --grpc-port: Input should be less than or equal to 65535, got '70000'\n"
+
+
+def test_an_error_shows_its_traceback_where_that_is_asked_for() -> None:
+    done = tidegate("serve", "--grpc-port", "70000", TIDEGATE_DEBUG="1")
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ConfigError: --grpc-port" in done.stderr
+
+
+@pytest.mark.parametrize("args", [("nope",), ("serve", "--nope"), ("serve", "--device", "tpu")])
+def test_wrong_usage_is_told_apart_from_an_error(args: tuple[str, ...]) -> None:
+    done = tidegate(*args)
+
+    assert done.returncode == 2
+    assert "Usage: tidegate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_exits_as_shells_expect() -> None:
+    program = (
+        "import os, signal, sys, types, click\n"
+        "from tidegate.cli import root\n"
+        "@click.command\n"
+        "def wait(): signal.raise_signal(signal.SIGINT)\n"
+        "sys.modules['waiting'] = types.SimpleNamespace(wait=wait)\n"
+        "root.COMMANDS['wait'] = root.Target('waiting', 'wait', 'Wait.')\n"
+        "root.main(['wait'])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
