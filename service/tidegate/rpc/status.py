@@ -9,8 +9,6 @@ Called by everything in `rpc/`; no other package knows these messages.
 
 from __future__ import annotations
 
-import logging
-import secrets
 from math import floor
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -20,7 +18,8 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from tidegate.errors import InternalError, TidegateError
+from tidegate.errors import TidegateError
+from tidegate.telemetry.incidents import incident
 from tidegate.v1.error_pb2 import Error
 
 DOMAIN = "tidegate"
@@ -31,8 +30,6 @@ MAX_TEXT_CHARS = 1000
 the text is in it twice; past the cap the caller would get another error than the one that happened."""
 
 _CODES: dict[str, int] = dict(Code.items())
-
-_log = logging.getLogger(__name__)
 
 
 def to_error(error: TidegateError) -> Error:
@@ -64,19 +61,6 @@ def to_status(error: TidegateError) -> Status:
 def as_public(error: Exception) -> TidegateError:
     """What the caller may know of an exception: itself if it is ours, otherwise an incident."""
     return error if isinstance(error, TidegateError) else incident(error)
-
-
-def incident(error: BaseException) -> InternalError:
-    """Log an exception that nobody expected under a fresh id.
-
-    Returns:
-        The error for the caller, whose text holds the id and nothing of the exception.
-    """
-    incident_id = secrets.token_hex(4)
-    _log.error("unexpected exception", exc_info=error, extra={"incident_id": incident_id})
-    return InternalError(
-        f"internal error; quote incident {incident_id} to the operator of the server", incident_id=incident_id
-    )
 
 
 def _text(error: TidegateError) -> str:
