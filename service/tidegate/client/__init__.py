@@ -1,1 +1,32 @@
-"""The client library, asynchronous and synchronous."""
+"""The client: numpy in, numpy out; sessions whose state the server keeps.
+
+`AsyncClient` for asyncio, `Client` for plain code. Errors are those of `tidegate.errors` and the few
+that only a client can meet, listed in `tidegate.client.errors`.
+"""
+
+from tidegate.client.aio import AsyncClient
+from tidegate.client.calls import SessionInfo, StepAnswer
+from tidegate.client.channel import ChannelOptions
+from tidegate.client.errors import CallTimedOut, FleetError, RemoteError, StreamLost
+from tidegate.client.fleet import Fleet
+from tidegate.client.session import Session
+from tidegate.client.signature import ModelInfo, TensorSpec
+from tidegate.client.sync import Client, SyncFleet, SyncSession
+
+__all__ = [
+    "AsyncClient",
+    "CallTimedOut",
+    "ChannelOptions",
+    "Client",
+    "Fleet",
+    "FleetError",
+    "ModelInfo",
+    "RemoteError",
+    "Session",
+    "SessionInfo",
+    "StepAnswer",
+    "StreamLost",
+    "SyncFleet",
+    "SyncSession",
+    "TensorSpec",
+]

@@ -1,0 +1,249 @@
+"""Single calls: what can be asked of models and of sessions by their ids, without a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+import grpc.aio
+import numpy as np
+
+from tidegate.client.codec import encode_inputs
+from tidegate.client.errors import from_rpc_error
+from tidegate.client.group import MODES, Mode
+from tidegate.client.session import Inputs
+from tidegate.client.signature import ModelInfo, TensorSpec, data_type, dtype_of, model_info
+from tidegate.errors import InternalError
+from tidegate.tensor import Array
+from tidegate.v1 import model_pb2, session_pb2
+from tidegate.v1.model_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
+from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
+
+Condition = Literal["unspecified", "attached", "detached", "passivated"]
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_CONDITIONS: Mapping[int, Condition] = {
+    session_pb2.SESSION_CONDITION_ATTACHED: "attached",
+    session_pb2.SESSION_CONDITION_DETACHED: "detached",
+    session_pb2.SESSION_CONDITION_PASSIVATED: "passivated",
+}
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What a server says about a session.
+
+    Attributes:
+        session_id: Its id.
+        model: Name of the model.
+        version: The version that it is pinned to.
+        condition: Whether a stream holds it, it waits in memory, or only in the store.
+        next_step: Number of its next step.
+        durable_step: Steps below are safe in the store.
+        last_used_at: When it was last stepped or opened; None where the server does not say.
+    """
+
+    session_id: str
+    model: str
+    version: str
+    condition: Condition
+    next_step: int
+    durable_step: int
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class StepAnswer:
+    """The answer of a single call that stepped a session.
+
+    Attributes:
+        outputs: Every output of the model by name, shape (T, step_shape...).
+        next_step: Number of the session's next step.
+        durable_step: Steps below are safe in the store.
+    """
+
+    outputs: Mapping[str, Array]
+    next_step: int
+    durable_step: int
+
+
+class ModelCalls:
+    """What can be asked of models; made by the client.
+
+    Every method raises `ModelNotFound` for a model or version that the repository does not have, and
+    `ConnectionLost` when the server cannot be reached.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._stub: ModelServiceAsyncStub = ModelServiceStub(channel)
+        self._address = address
+
+    async def list(self, name: str = "") -> list[ModelInfo]:
+        """Every version in the repository, loaded or not; of one model where `name` is given."""
+        models, token = [], ""
+        while True:
+            request = model_pb2.ListModelsRequest(name=name, page_token=token)
+            page = await _call(self._stub.ListModels, request, self._address)
+            models += [model_info(m) for m in page.models]
+            token = page.next_page_token
+            if not token:
+                return models
+
+    async def get(self, name: str, version: str = "latest") -> ModelInfo:
+        """One version; by default the newest that is ready."""
+        return await self.get_pinned(model_pb2.ModelVersion(name=name, version=version))
+
+    async def get_pinned(self, version: model_pb2.ModelVersion) -> ModelInfo:
+        """The version that a session is pinned to; the hash must match where it is set."""
+        request = model_pb2.GetModelRequest(version=version)
+        return model_info((await _call(self._stub.GetModel, request, self._address)).model)
+
+    async def load(self, name: str, version: str = "latest") -> ModelInfo:
+        """Load a version, check it and warm it up; loading a loaded version changes nothing.
+
+        Raises:
+            PackageError: The package is broken; the text says what does not hold.
+        """
+        request = model_pb2.LoadModelRequest(version=model_pb2.ModelVersion(name=name, version=version))
+        return model_info((await _call(self._stub.LoadModel, request, self._address)).model)
+
+    async def unload(self, name: str, version: str) -> None:
+        """Unload a version.
+
+        Raises:
+            ModelInUse: Sessions in memory need it.
+        """
+        request = model_pb2.UnloadModelRequest(version=model_pb2.ModelVersion(name=name, version=version))
+        await _call(self._stub.UnloadModel, request, self._address)
+
+
+class SessionCalls:
+    """What can be asked of sessions by their ids; made by the client.
+
+    Every method raises `SessionNotFound` for an id that the server does not know, `SessionLost` for one
+    that it has given up, and `ConnectionLost` when it cannot be reached.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, address: str, models: ModelCalls) -> None:
+        self._stub: SessionServiceAsyncStub = SessionServiceStub(channel)
+        self._address = address
+        self._models = models
+
+    async def get(self, session_id: str) -> SessionInfo:
+        """One session."""
+        request = session_pb2.GetSessionRequest(session_id=session_id)
+        return _session_info((await _call(self._stub.GetSession, request, self._address)).session)
+
+    async def list(self, model: str = "", *, limit: int | None = None) -> list[SessionInfo]:
+        """All sessions, or the first `limit`; of one model where `model` is given."""
+        sessions: list[SessionInfo] = []
+        token = ""
+        while True:
+            size = 1000 if limit is None else min(1000, limit - len(sessions))
+            request = session_pb2.ListSessionsRequest(model_name=model, page_size=size, page_token=token)
+            page = await _call(self._stub.ListSessions, request, self._address)
+            sessions += [_session_info(s) for s in page.sessions]
+            token = page.next_page_token
+            if not token or len(sessions) == limit:
+                return sessions
+
+    async def close(self, session_id: str) -> int:
+        """End a session: its state is deleted, and a stream that holds it is told.
+
+        Returns:
+            Number of steps that it had applied.
+        """
+        request = session_pb2.CloseSessionRequest(session_id=session_id)
+        return (await _call(self._stub.CloseSession, request, self._address)).next_step
+
+    async def step(
+        self,
+        session_id: str,
+        inputs: Inputs,
+        *,
+        first_step: int,
+        model: str = "",
+        version: str = "latest",
+        mode: Mode = "resume",
+        timeout_s: float | None = None,
+    ) -> StepAnswer:
+        """Step a session without a stream.
+
+        Args:
+            session_id: The session.
+            inputs: The model's inputs, shape (T, step_shape...) each.
+            first_step: Number of the first of these steps.
+            model: Needed where the session may have to be created.
+            version: Of the model, for a session that is created.
+            mode: Whether the id must be new.
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            InvalidRequest: Wrong type or shape, or a value that the model does not take.
+            WrongStep: `first_step` is not the session's next step.
+            SessionBusy: A stream holds the session.
+            DeadlineExpired: No answer in time; the steps may or may not have been applied: `get` tells.
+        """
+        info = await self._model_of(session_id, model, version)
+        arrays = encode_inputs(info.inputs, inputs, {"T": None})
+        request = session_pb2.StepSessionRequest(
+            session_id=session_id,
+            model=model_pb2.ModelVersion(name=info.name, version=info.version) if model else None,
+            mode=MODES[mode],
+            first_step=first_step,
+            inputs=[_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
+        )
+        answer = await _call(self._stub.StepSession, request, self._address, timeout_s)
+        outputs = {tensor.name: _array(tensor) for tensor in answer.outputs}
+        return StepAnswer(outputs, answer.next_step, answer.durable_step)
+
+    async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
+        if model:
+            return await self._models.get(model, version)
+        session = await self.get(session_id)
+        return await self._models.get(session.model, session.version)
+
+
+async def _call(
+    method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+    request: _Request,
+    address: str,
+    timeout_s: float | None = None,
+) -> _Response:
+    try:
+        return await method(request, timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, address) from None
+
+
+def _session_info(session: session_pb2.Session) -> SessionInfo:
+    return SessionInfo(
+        session_id=session.session_id,
+        model=session.model.name,
+        version=session.model.version,
+        condition=_CONDITIONS.get(session.condition, "unspecified"),
+        next_step=session.next_step,
+        durable_step=session.durable_step,
+        last_used_at=session.last_used_at.ToDatetime(tzinfo=UTC)
+        if session.HasField("last_used_at")
+        else None,
+    )
+
+
+def _tensor(spec: TensorSpec, array: Array) -> session_pb2.Tensor:
+    return session_pb2.Tensor(
+        name=spec.name, data_type=data_type(spec.dtype), shape=array.shape, raw=array.tobytes()
+    )
+
+
+def _array(tensor: session_pb2.Tensor) -> Array:
+    dtype = dtype_of(tensor.data_type).numpy
+    values = np.frombuffer(tensor.raw, dtype) if tensor.raw else np.asarray(tensor.values, dtype)
+    try:
+        return values.reshape(tuple(tensor.shape)).copy()
+    except ValueError as error:
+        raise InternalError(f"output {tensor.name!r}: shape and elements do not agree: {error}") from error

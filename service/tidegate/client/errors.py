@@ -1,0 +1,207 @@
+"""From the wire back to the errors of `tidegate.errors`, and the few that only a client can meet.
+
+* InvalidRequest ... InternalError   as raised by the server, the same class by its `reason`
+* RemoteError                        a reason that this release of the library has no class for
+* DeadlineExpired
+  + CallTimedOut                     no answer in time; the input stays the step it is
+* ConnectionLost
+  + StreamLost                       the connection broke; `unknown` says for which steps
+* FleetError                         some sessions of a fleet were refused; holds everyone's answers
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import grpc
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from tidegate import errors
+from tidegate.errors import ConnectionLost, DeadlineExpired, SessionError, TidegateError
+from tidegate.tensor import Array
+from tidegate.v1.error_pb2 import Error
+
+_STATUS_DETAILS = "grpc-status-details-bin"
+_FACTS: tuple[Literal["expected_step", "next_step", "durable_step"], ...] = (
+    "expected_step",
+    "next_step",
+    "durable_step",
+)
+
+# What a transport, or a proxy in front of a server that died, ends a call with (nginx and Envoy:
+# INTERNAL; haproxy: CANCELLED).
+_TRANSPORT_CODES = frozenset({"UNAVAILABLE", "CANCELLED", "INTERNAL", "UNKNOWN", "ABORTED", "OK"})
+
+
+class RemoteError(TidegateError):
+    """The server gave a reason that this release of the library does not know.
+
+    Attributes:
+        remote_code: Name of the canonical code that came.
+        remote_reason: The reason that came; empty when none did.
+    """
+
+    def __init__(self, message: str, *, remote_code: str = "UNKNOWN", remote_reason: str = "") -> None:
+        super().__init__(message)
+        self.remote_code = remote_code
+        self.remote_reason = remote_reason
+
+
+class CallTimedOut(DeadlineExpired):
+    """No answer came within `timeout_s`. What was handed over keeps its step numbers.
+
+    Do not send the input again when `taken` is true: it is on its way as step `step`, and the state
+    will move on with it. The next call waits for it first; `settle()` returns its answer.
+
+    Attributes:
+        taken: Whether this call's input was taken. False: the call before it, which had timed out too,
+            is still without an answer, and nothing of this one was sent.
+        step: Number of the first step that is without an answer.
+    """
+
+    def __init__(self, message: str, *, taken: bool, step: int) -> None:
+        super().__init__(message)
+        self.taken = taken
+        self.step = step
+
+
+class StreamLost(ConnectionLost):
+    """The stream broke, or the server is not there.
+
+    Attributes:
+        address: Server that was called.
+        grpc_code: Name of the code that the stream ended with.
+        unknown: By session id, the steps that were sent and not answered: they may or may not have been
+            applied.
+    """
+
+    def __init__(
+        self, message: str, *, address: str, grpc_code: str, unknown: Mapping[str, range] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.address = address
+        self.grpc_code = grpc_code
+        self.unknown: Mapping[str, range] = unknown or {}
+
+
+class FleetError(SessionError):
+    """Some sessions of a fleet were refused; the others went on.
+
+    Attributes:
+        errors: The error of each refused session, by its id.
+        answers: What the call would have returned: the answers of all sessions, with NaN (0 in integer
+            outputs) where there is none. None when the fleet could not be opened.
+    """
+
+    code = "FAILED_PRECONDITION"
+    reason = "FLEET"
+
+    def __init__(
+        self, failed: Mapping[str, TidegateError], answers: Array | Mapping[str, Array] | None = None
+    ) -> None:
+        session_id, first = next(iter(failed.items()))
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        super().__init__(f"session {session_id!r}: {first}{more}")
+        self.errors = dict(failed)
+        self.answers = answers
+
+
+def from_message(error: Error) -> TidegateError:
+    """The error that travels inside a stream."""
+    facts: dict[str, int | str] = {name: getattr(error, name) for name in _FACTS if error.HasField(name)}
+    if error.incident_id:
+        facts["incident_id"] = error.incident_id
+    retry_after = error.retry_after if error.HasField("retry_after") else None
+    return _build(_code_name(error.code), error.reason, error.message, facts, retry_after)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> TidegateError:
+    """The error of a call that failed: the server's own, or that of the transport.
+
+    Args:
+        error: What gRPC raised.
+        address: Server that was called; named in `ConnectionLost`.
+    """
+    status = _status_of(error)
+    if status is not None:
+        return _from_status(status)
+    code, text = error.code().name, error.details() or ""
+    if code in _TRANSPORT_CODES:
+        return StreamLost(f"{address}: {code}: {text}", address=address, grpc_code=code)
+    if code == "RESOURCE_EXHAUSTED":
+        return errors.MessageTooLarge(f"{address}: {text}")
+    return _build(code, "", f"{address}: {text}", {}, None)
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None
+
+
+def _from_status(status: status_pb2.Status) -> TidegateError:
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    has_retry = False
+    for detail in status.details:
+        detail.Unpack(info)
+        has_retry = detail.Unpack(retry) or has_retry
+    facts = {key: int(value) if key in _FACTS else value for key, value in info.metadata.items()}
+    delay = retry.retry_delay if has_retry else None
+    return _build(_code_name(status.code), info.reason, status.message, facts, delay)
+
+
+def _build(
+    code: str, reason: str, message: str, facts: Mapping[str, int | str], retry_after: Duration | None
+) -> TidegateError:
+    recipe = _BY_REASON.get(reason) or _BY_CODE.get(code)
+    if recipe is None or not recipe.required <= facts.keys():
+        error: TidegateError = RemoteError(message, remote_code=code, remote_reason=reason)
+    else:
+        accepted = {key: value for key, value in facts.items() if key in recipe.accepted}
+        error = recipe.error_class(message, **accepted)
+    if retry_after is not None:
+        error.retry_after_s = retry_after.ToTimedelta().total_seconds()
+    return error
+
+
+def _code_name(code: int) -> str:
+    return code_pb2.Code.Name(code) if code in code_pb2.Code.values() else "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How an error class is made from the facts that came with it."""
+
+    error_class: type[TidegateError]
+    accepted: frozenset[str]
+    required: frozenset[str]
+
+
+def _recipe(error_class: type[TidegateError]) -> _Recipe:
+    facts = [p for p in inspect.signature(error_class).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    required = frozenset(p.name for p in facts if p.default is p.empty)
+    return _Recipe(error_class, frozenset(p.name for p in facts), required)
+
+
+_BY_REASON = {
+    c.reason: _recipe(c)
+    for c in vars(errors).values()
+    if inspect.isclass(c) and issubclass(c, TidegateError) and c.reason != TidegateError.reason
+}
+
+_BY_CODE = {
+    c.code: _recipe(c)
+    for c in (
+        errors.InvalidRequest,
+        errors.CapacityError,
+        errors.DeadlineExpired,
+        errors.Unsupported,
+        errors.InternalError,
+    )
+}

@@ -1,0 +1,122 @@
+"""Many sessions of one model, stepped together: one frame carries them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tidegate.client.codec import encode_inputs
+from tidegate.client.group import SessionGroup
+from tidegate.client.session import Inputs, selection_of
+from tidegate.client.signature import ModelInfo
+from tidegate.protocol.tracking import Selection, StepCall
+from tidegate.tensor import Array, IntArray
+
+
+class Fleet:
+    """n sessions in the order of their ids; made by `AsyncClient.fleet`.
+
+    Every array has a row per session. When some sessions are refused (a NaN, a session that another
+    stream took over), the others go on: the call raises `FleetError`, which holds the error of each
+    refused session by id, and `answers`: what the call would have returned, with NaN in their rows.
+    Otherwise the methods raise what those of `Session` raise.
+    """
+
+    def __init__(self, group: SessionGroup, model: ModelInfo) -> None:
+        self._group = group
+        self._model = model
+
+    def __len__(self) -> int:
+        return len(self._group.ids)
+
+    @property
+    def session_ids(self) -> Sequence[str]:
+        """The ids, in the order of rows."""
+        return self._group.ids
+
+    @property
+    def model(self) -> ModelInfo:
+        """The version that all sessions are pinned to."""
+        return self._model
+
+    @property
+    def next_steps(self) -> IntArray:
+        """Number of each session's next step, shape (n,), int64; those under way count as applied."""
+        return self._group.next_steps.copy()
+
+    @property
+    def durable_steps(self) -> IntArray:
+        """Steps below these numbers survive the death of the server, shape (n,), int64."""
+        return self._group.durable_steps.copy()
+
+    async def step(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
+        """Feed one step to every session.
+
+        Args:
+            values: The model's input, shape (n, step_shape...); (n,) where a step is one element.
+            timeout_s: Longest wait for all answers, in seconds; None waits.
+
+        Returns:
+            The model's first output, shape (n, step_shape...).
+        """
+        inputs = encode_inputs(self._model.inputs, values, {"n": len(self)})
+        account = await self._call([value[:, np.newaxis] for value in inputs], "all", timeout_s)
+        answers: Array = account.outputs[0][:, 0]
+        self._group.raise_errors(account.errors, answers)
+        return answers
+
+    async def steps(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
+        """Feed several steps to every session.
+
+        Args:
+            values: The model's input, shape (n, T, step_shape...); (n, T) where a step is one element.
+            timeout_s: Longest wait for all answers, in seconds; None waits.
+
+        Returns:
+            The model's first output, shape (n, T, step_shape...).
+        """
+        account = await self._call(self._encode(values), "all", timeout_s)
+        self._group.raise_errors(account.errors, account.outputs[0])
+        return account.outputs[0]
+
+    async def run(
+        self, inputs: Inputs, *, outputs: Selection | str = "all", timeout_s: float | None = None
+    ) -> dict[str, Array]:
+        """Feed several steps to a model with any number of inputs and outputs.
+
+        Args:
+            inputs: By name, shape (n, T, step_shape...) each.
+            outputs: Which answers come back: "all", "last" (of the last step) or "none".
+            timeout_s: Longest wait for all answers, in seconds; None waits.
+
+        Returns:
+            Every output by name, shape (n, T, step_shape...); (n, 1, ...) for "last", (n, 0, ...) for
+            "none".
+        """
+        return self._by_name(await self._call(self._encode(inputs), outputs, timeout_s))
+
+    async def settle(self, *, timeout_s: float | None = None) -> dict[str, Array] | None:
+        """Wait for the call that timed out or was cancelled, and take its answers.
+
+        Returns:
+            As `run`; None when there is no such call.
+        """
+        account = await self._group.settle(timeout_s)
+        return None if account is None else self._by_name(account)
+
+    async def end(self) -> None:
+        """End all sessions for good: the server deletes their states, and the ids are free again."""
+        await self._group.leave("end")
+
+    def _encode(self, values: Inputs) -> list[Array]:
+        return encode_inputs(self._model.inputs, values, {"n": len(self), "T": None})
+
+    async def _call(self, inputs: list[Array], outputs: str, timeout_s: float | None) -> StepCall:
+        return await self._group.call(self._model, inputs, selection_of(outputs), timeout_s)
+
+    def _by_name(self, account: StepCall) -> dict[str, Array]:
+        names = [spec.name for spec in self._model.outputs]
+        answers = dict(zip(names, account.outputs, strict=True))
+        self._group.raise_errors(account.errors, answers)
+        return answers

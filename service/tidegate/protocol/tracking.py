@@ -1,0 +1,235 @@
+"""What one call has sent and what has come back: cut into frames going out, put together coming in.
+
+A *call* is the next T steps of n sessions, as an application asks for them. It may need several
+frames (the server limits rows, steps and bytes), and a frame may be answered in several pieces, by
+rows and by steps. `StepCall` keeps the account for all of it; a *tile* is the part of a call that one
+frame carries.
+
+What always holds: the steps of a row leave in order; a row that was refused sends nothing more; the
+outputs of what has not been answered, or was refused, are NaN where the type has one.
+
+No I/O, no clock, no messages: the client's stream feeds it with what it read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from tidegate.errors import InternalError, TidegateError
+from tidegate.tensor import Array, BoolArray, DType, IntArray, num_elements
+
+
+class Selection(StrEnum):
+    """Which answers of a call come back."""
+
+    ALL = "all"
+    LAST = "last"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorForm:
+    """Type and shape of an input or output for one step of one session."""
+
+    dtype: DType
+    step_shape: tuple[int, ...]
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of one step of one session."""
+        return num_elements(self.step_shape) * self.dtype.numpy.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCaps:
+    """The most that one frame may carry; `max_bytes` holds for its inputs and for its answers."""
+
+    max_rows: int
+    max_steps: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The part of a call that one frame carries.
+
+    Attributes:
+        rows: Positions in the call, shape (rows,), ascending.
+        offset: Steps of the call before the first one here.
+        num_steps: Steps of each row here.
+        selection: Which answers the frame asks for.
+    """
+
+    rows: IntArray
+    offset: int
+    num_steps: int
+    selection: Selection
+
+
+class StepCall:
+    """The account of one call.
+
+    Attributes:
+        num_steps: T, the steps of each row.
+        selection: Which answers the caller wants.
+        outputs: Per model output, shape (n, T, step_shape...); (n, 1, ...) for LAST, (n, 0, ...) for NONE.
+        first_steps: Number of each row's first step, shape (n,), int64.
+        sent: Steps of each row that have left, shape (n,), int64.
+        applied: Steps of each row that are known to be applied, shape (n,), int64.
+        errors: The first error of each refused row, by position.
+    """
+
+    def __init__(
+        self,
+        first_steps: IntArray,
+        inputs: Sequence[Array],
+        outputs: Sequence[TensorForm],
+        selection: Selection = Selection.ALL,
+        refused: Mapping[int, TidegateError] | None = None,
+    ) -> None:
+        """Start the account.
+
+        Args:
+            first_steps: Number of each row's first step, shape (n,).
+            inputs: Per model input, shape (n, T, step_shape...), n and T at least 1.
+            outputs: What the model gives for one step.
+            selection: Which answers the caller wants.
+            refused: Rows that are not to be sent at all, with the reason.
+        """
+        num_rows, self.num_steps = inputs[0].shape[:2]
+        self.first_steps = first_steps
+        self.selection = selection
+        self.errors: dict[int, TidegateError] = dict(refused or {})
+        self.sent: IntArray = np.zeros(num_rows, np.int64)
+        self.applied: IntArray = np.zeros(num_rows, np.int64)
+        self._inputs = inputs
+        self._forms = outputs
+        answered = {Selection.ALL: self.num_steps, Selection.LAST: 1, Selection.NONE: 0}[selection]
+        self.outputs = [_unanswered(form, num_rows, answered) for form in outputs]
+        self._live: BoolArray = np.ones(num_rows, np.bool_)
+        self._live[list(self.errors)] = False
+        self._next_row = 0
+        self._next_offset = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Number of sessions, n."""
+        return len(self.first_steps)
+
+    def next_tile(self, caps: FrameCaps) -> Tile | None:
+        """Cut off the next part to send; None when everything has left.
+
+        Steps before rows: all rows get their first steps before any gets its later ones.
+        """
+        max_rows, max_steps = self._tile_size(caps)
+        while self._next_offset < self.num_steps:
+            start, offset = self._next_row, self._next_offset
+            stop = min(start + max_rows, self.num_rows)
+            steps = min(max_steps, self.num_steps - offset)
+            self._next_row = stop % self.num_rows
+            if stop == self.num_rows:
+                self._next_offset += steps
+            rows = np.flatnonzero(self._live[start:stop]) + start
+            if rows.size:
+                self.sent[rows] = offset + steps
+                return Tile(rows, offset, steps, self._asked(offset + steps))
+        return None
+
+    def tile_inputs(self, tile: Tile) -> list[bytes]:
+        """Per model input, the elements of a tile in C order."""
+        until = tile.offset + tile.num_steps
+        every = tile.rows.size == self.num_rows
+        return [(x if every else x[tile.rows])[:, tile.offset : until].tobytes() for x in self._inputs]
+
+    def take(
+        self,
+        tile: Tile,
+        positions: Sequence[int],
+        step_offset: int,
+        num_steps: int,
+        chunks: Sequence[bytes],
+        errors: Mapping[int, TidegateError],
+    ) -> None:
+        """Enter one result of a frame.
+
+        Args:
+            tile: What the frame carried.
+            positions: Rows of the frame that are answered; empty: all of them.
+            step_offset: Steps of the frame before the first one answered.
+            num_steps: Steps answered.
+            chunks: Per model output, elements of (rows, steps, step_shape...); empty or empty strings
+                where the frame asked for none.
+            errors: Refused rows, by their position in the frame.
+
+        Raises:
+            InternalError: The result does not fit the frame: the server is broken.
+        """
+        if step_offset + num_steps > tile.num_steps or any(
+            p >= tile.rows.size for p in (*positions, *errors)
+        ):
+            raise InternalError("result: rows or steps: expected those of its frame, got others")
+        rows = tile.rows[np.asarray(positions, np.int64)] if positions else tile.rows
+        for position, error in errors.items():
+            self._refuse(int(tile.rows[position]), error)
+        self._write(tile, rows, step_offset, num_steps, chunks)
+        live = rows if not self.errors else rows[self._live[rows]]
+        self.applied[live] = np.maximum(self.applied[live], tile.offset + step_offset + num_steps)
+
+    def refuse(self, tile: Tile, error: TidegateError) -> None:
+        """Enter that a frame was refused as a whole."""
+        for row in tile.rows.tolist():
+            self._refuse(row, error)
+
+    def unknown_steps(self) -> dict[int, range]:
+        """Steps that were sent and not answered, by row; whether they were applied is not known."""
+        open_rows = np.flatnonzero((self.sent > self.applied) & self._live).tolist()
+        first = self.first_steps
+        return {
+            row: range(int(first[row] + self.applied[row]), int(first[row] + self.sent[row]))
+            for row in open_rows
+        }
+
+    def _refuse(self, row: int, error: TidegateError) -> None:
+        # Frames that were under way behind the refused one fail too, with WrongStep; the first
+        # error is the one that says why.
+        self.errors.setdefault(row, error)
+        self._live[row] = False
+
+    def _tile_size(self, caps: FrameCaps) -> tuple[int, int]:
+        out_bytes = sum(f.step_bytes for f in self._forms) if self.selection is Selection.ALL else 0
+        in_bytes = sum(x[0, 0].nbytes for x in self._inputs)
+        per_step = max(in_bytes, out_bytes, 1)
+        rows = max(1, min(self.num_rows, caps.max_rows, caps.max_bytes // per_step))
+        return rows, max(1, min(caps.max_steps, caps.max_bytes // (per_step * rows)))
+
+    def _asked(self, until: int) -> Selection:
+        if self.selection is Selection.LAST and until < self.num_steps:
+            return Selection.NONE
+        return self.selection
+
+    def _write(
+        self, tile: Tile, rows: IntArray, step_offset: int, num_steps: int, chunks: Sequence[bytes]
+    ) -> None:
+        is_last = step_offset + num_steps == tile.num_steps
+        if tile.selection is Selection.NONE or (tile.selection is Selection.LAST and not is_last):
+            return
+        start, steps = (tile.offset + step_offset, num_steps) if tile.selection is Selection.ALL else (0, 1)
+        if len(chunks) != len(self._forms):
+            raise InternalError(f"result: outputs: expected {len(self._forms)}, got {len(chunks)}")
+        for target, form, chunk in zip(self.outputs, self._forms, chunks, strict=True):
+            expected = rows.size * steps * form.step_bytes
+            if len(chunk) != expected:
+                raise InternalError(f"result: outputs: expected {expected} bytes, got {len(chunk)}")
+            values = np.frombuffer(chunk, form.dtype.numpy).reshape(rows.size, steps, *form.step_shape)
+            every = rows is tile.rows and rows.size == self.num_rows
+            where: slice | IntArray = slice(None) if every else rows
+            target[where, start : start + steps] = values
+
+
+def _unanswered(form: TensorForm, num_rows: int, num_steps: int) -> Array:
+    fill = np.nan if form.dtype.is_float else 0
+    return np.full((num_rows, num_steps, *form.step_shape), fill, form.dtype.numpy)
