@@ -153,12 +153,14 @@ async def test_an_unexpected_exception_becomes_internal_with_an_id(caplog: pytes
         assert rig.count("tidegate_errors_total", code="INTERNAL") == 1
 
 
-async def test_an_abort_of_the_handler_stays_as_it_is() -> None:
+async def test_an_abort_of_the_handler_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as rig:
         failure = await rig.failure("abort")
 
         assert (failure.code(), failure.details()) == (grpc.StatusCode.NOT_FOUND, "as the handler says")
         await rig.until_handled("abort", "NOT_FOUND")
+        assert rig.count("tidegate_errors_total") == 0
+        assert caplog.records == []
 
 
 @pytest.mark.parametrize("method", ["echo_all", "echo_all_by_read"])

@@ -17,6 +17,9 @@ from prometheus_client.exposition import choose_encoder
 from tidegate.errors import ConfigError
 from tidegate.telemetry.metrics import Metrics
 
+CLOSE_TIMEOUT_S = 1.0
+"""Longest a close waits for answers that are being written; a slow reader must not hold up a drain."""
+
 Readiness = Callable[[], str | None]
 """Why the server does not take new work, in one line; None while it does."""
 
@@ -57,7 +60,7 @@ async def start_http(host: str, port: int, *, metrics: Metrics, readiness: Readi
             web.get("/readyz", _Readyz(readiness).get),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_TIMEOUT_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
