@@ -8,9 +8,9 @@ import numpy as np
 
 from tidegate.client.codec import encode_inputs
 from tidegate.client.group import SessionGroup
-from tidegate.client.session import Inputs, selection_of
+from tidegate.client.session import Inputs, Outputs, selection_of
 from tidegate.client.signature import ModelInfo
-from tidegate.protocol.tracking import Selection, StepCall
+from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array, IntArray
 
 
@@ -81,7 +81,7 @@ class Fleet:
         return account.outputs[0]
 
     async def run(
-        self, inputs: Inputs, *, outputs: Selection | str = "all", timeout_s: float | None = None
+        self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
     ) -> dict[str, Array]:
         """Feed several steps to a model with any number of inputs and outputs.
 
@@ -112,7 +112,7 @@ class Fleet:
     def _encode(self, values: Inputs) -> list[Array]:
         return encode_inputs(self._model.inputs, values, {"n": len(self), "T": None})
 
-    async def _call(self, inputs: list[Array], outputs: str, timeout_s: float | None) -> StepCall:
+    async def _call(self, inputs: list[Array], outputs: Outputs, timeout_s: float | None) -> StepCall:
         return await self._group.call(self._model, inputs, selection_of(outputs), timeout_s)
 
     def _by_name(self, account: StepCall) -> dict[str, Array]:

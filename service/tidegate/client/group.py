@@ -21,7 +21,8 @@ from tidegate.client.outbox import PendingCall
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
 from tidegate.errors import ConnectionLost, DeadlineExpired, InvalidRequest, ModelMismatch, TidegateError
-from tidegate.protocol.tracking import Selection, StepCall
+from tidegate.protocol.outputs import OutputSelection
+from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array, IntArray
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.model_pb2 import ModelVersion
@@ -119,7 +120,7 @@ class SessionGroup:
         self,
         model: ModelInfo,
         inputs: Sequence[Array],
-        selection: Selection,
+        selection: OutputSelection,
         timeout_s: float | None,
     ) -> StepCall:
         """Send the next steps and wait for their answers.

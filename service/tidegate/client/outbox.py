@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 
 from tidegate.client.errors import from_message
 from tidegate.errors import InternalError, TidegateError
-from tidegate.protocol.tracking import FrameCaps, Selection, StepCall, Tile
+from tidegate.protocol.tracking import FrameCaps, StepCall, Tile
 from tidegate.tensor import IntArray
 from tidegate.v1 import stream_pb2 as pb
 
@@ -25,12 +25,6 @@ MAX_CALL_FRAMES = 4
 
 MAX_FRAME_BYTES = 1024 * 1024
 """A frame aims to stay below this, so that a live step behind it does not wait long for the wire."""
-
-_SELECTIONS: Mapping[Selection, pb.OutputSelection.ValueType] = {
-    Selection.ALL: pb.OUTPUT_SELECTION_ALL,
-    Selection.LAST: pb.OUTPUT_SELECTION_LAST,
-    Selection.NONE: pb.OUTPUT_SELECTION_NONE,
-}
 
 
 class PendingCall:
@@ -72,7 +66,7 @@ class PendingCall:
             num_steps=tile.num_steps,
             first_steps=(self.account.first_steps[tile.rows] + tile.offset).tolist(),
             inputs=self.account.tile_inputs(tile),
-            outputs=_SELECTIONS[tile.selection],
+            outputs=pb.OutputSelection.ValueType(tile.selection),
         )
         return frame, tile
 

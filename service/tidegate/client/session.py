@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,11 +12,15 @@ from tidegate.client.codec import encode_inputs
 from tidegate.client.group import SessionGroup
 from tidegate.client.signature import ModelInfo
 from tidegate.errors import InvalidRequest
-from tidegate.protocol.tracking import Selection, StepCall
+from tidegate.protocol.outputs import OutputSelection
+from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array
 
 Inputs = ArrayLike | Mapping[str, ArrayLike]
 """A value per model input by name; a bare value for a model with one input."""
+
+Outputs = Literal["all", "last", "none"]
+"""Which answers come back: of every step, of the last step, none."""
 
 
 class Session:
@@ -83,7 +88,7 @@ class Session:
         return next(iter((await self.run(x, timeout_s=timeout_s)).values()))
 
     async def run(
-        self, inputs: Inputs, *, outputs: Selection | str = "all", timeout_s: float | None = None
+        self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
     ) -> dict[str, Array]:
         """Feed several steps to a model with any number of inputs and outputs.
 
@@ -117,7 +122,7 @@ class Session:
         """
         await self._group.leave("end")
 
-    async def _call(self, inputs: list[Array], outputs: str, timeout_s: float | None) -> StepCall:
+    async def _call(self, inputs: list[Array], outputs: Outputs, timeout_s: float | None) -> StepCall:
         account = await self._group.call(self._model, inputs, selection_of(outputs), timeout_s)
         self._group.raise_errors(account.errors)
         return account
@@ -127,14 +132,13 @@ class Session:
         return {spec.name: output[0] for spec, output in zip(specs, account.outputs, strict=True)}
 
 
-def selection_of(outputs: str) -> Selection:
-    """The selection that a caller spelled.
+def selection_of(outputs: Outputs) -> OutputSelection:
+    """The wire's selection for what a caller spelled.
 
     Raises:
         InvalidRequest: It is none.
     """
-    try:
-        return Selection(outputs)
-    except ValueError as error:
-        expected = ", ".join(Selection)
-        raise InvalidRequest(f"outputs: expected one of {expected}, got {outputs!r}") from error
+    names = [selection.name.lower() for selection in OutputSelection]
+    if outputs not in names:
+        raise InvalidRequest(f"outputs: expected one of {', '.join(names)}, got {outputs!r}")
+    return OutputSelection[outputs.upper()]

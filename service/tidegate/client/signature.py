@@ -70,6 +70,7 @@ class ModelInfo:
         batch_exactness_detail: Which check of the probe did not hold; else empty.
         cadence_s: Seconds between two steps; 0 when the package does not say.
         missing_values: What a missing value becomes before it is sent.
+        time_column: Column of a file that holds the time of each row; empty when the package does not say.
         device: "cpu" or "cuda"; empty when not loaded.
         loaded_at: When it was loaded; None when it is not.
         provenance: Recipe, data hash, library versions, seed, metrics on held-out data.
@@ -88,6 +89,7 @@ class ModelInfo:
     batch_exactness_detail: str
     cadence_s: float
     missing_values: MissingValues
+    time_column: str
     device: str
     loaded_at: datetime | None
     provenance: Mapping[str, Any]
@@ -119,6 +121,7 @@ def model_info(model: pb.Model) -> ModelInfo:
         batch_exactness_detail=model.batch_exactness_detail,
         cadence_s=model.cadence_s,
         missing_values="repeat-last" if repeats else "refuse",
+        time_column=model.time_column,
         device=model.device,
         loaded_at=model.loaded_at.ToDatetime(tzinfo=UTC) if model.HasField("loaded_at") else None,
         provenance=MessageToDict(model.provenance),

@@ -19,7 +19,7 @@ from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions
 from tidegate.client.fleet import Fleet
 from tidegate.client.group import Mode
 from tidegate.client.portal import Portal
-from tidegate.client.session import Inputs, Session
+from tidegate.client.session import Inputs, Outputs, Session
 from tidegate.client.signature import ModelInfo
 from tidegate.tensor import Array, IntArray
 
@@ -60,7 +60,7 @@ class SyncSession:
         return self._portal.run(self._session.steps(x, timeout_s=timeout_s))
 
     def run(
-        self, inputs: Inputs, *, outputs: str = "all", timeout_s: float | None = None
+        self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
     ) -> dict[str, Array]:
         """As `Session.run`."""
         return self._portal.run(self._session.run(inputs, outputs=outputs, timeout_s=timeout_s))
@@ -113,7 +113,7 @@ class SyncFleet:
         return self._portal.run(self._fleet.steps(values, timeout_s=timeout_s))
 
     def run(
-        self, inputs: Inputs, *, outputs: str = "all", timeout_s: float | None = None
+        self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
     ) -> dict[str, Array]:
         """As `Fleet.run`."""
         return self._portal.run(self._fleet.run(inputs, outputs=outputs, timeout_s=timeout_s))

@@ -15,20 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from tidegate.errors import InternalError, TidegateError
+from tidegate.protocol.outputs import OutputSelection
 from tidegate.tensor import Array, BoolArray, DType, IntArray, num_elements
-
-
-class Selection(StrEnum):
-    """Which answers of a call come back."""
-
-    ALL = "all"
-    LAST = "last"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +59,7 @@ class Tile:
     rows: IntArray
     offset: int
     num_steps: int
-    selection: Selection
+    selection: OutputSelection
 
 
 class StepCall:
@@ -88,7 +80,7 @@ class StepCall:
         first_steps: IntArray,
         inputs: Sequence[Array],
         outputs: Sequence[TensorForm],
-        selection: Selection = Selection.ALL,
+        selection: OutputSelection = OutputSelection.ALL,
         refused: Mapping[int, TidegateError] | None = None,
     ) -> None:
         """Start the account.
@@ -108,7 +100,9 @@ class StepCall:
         self.applied: IntArray = np.zeros(num_rows, np.int64)
         self._inputs = inputs
         self._forms = outputs
-        answered = {Selection.ALL: self.num_steps, Selection.LAST: 1, Selection.NONE: 0}[selection]
+        answered = {OutputSelection.ALL: self.num_steps, OutputSelection.LAST: 1, OutputSelection.NONE: 0}[
+            selection
+        ]
         self.outputs = [_unanswered(form, num_rows, answered) for form in outputs]
         self._live: BoolArray = np.ones(num_rows, np.bool_)
         self._live[list(self.errors)] = False
@@ -200,24 +194,26 @@ class StepCall:
         self._live[row] = False
 
     def _tile_size(self, caps: FrameCaps) -> tuple[int, int]:
-        out_bytes = sum(f.step_bytes for f in self._forms) if self.selection is Selection.ALL else 0
+        out_bytes = sum(f.step_bytes for f in self._forms) if self.selection is OutputSelection.ALL else 0
         in_bytes = sum(x[0, 0].nbytes for x in self._inputs)
         per_step = max(in_bytes, out_bytes, 1)
         rows = max(1, min(self.num_rows, caps.max_rows, caps.max_bytes // per_step))
         return rows, max(1, min(caps.max_steps, caps.max_bytes // (per_step * rows)))
 
-    def _asked(self, until: int) -> Selection:
-        if self.selection is Selection.LAST and until < self.num_steps:
-            return Selection.NONE
+    def _asked(self, until: int) -> OutputSelection:
+        if self.selection is OutputSelection.LAST and until < self.num_steps:
+            return OutputSelection.NONE
         return self.selection
 
     def _write(
         self, tile: Tile, rows: IntArray, step_offset: int, num_steps: int, chunks: Sequence[bytes]
     ) -> None:
         is_last = step_offset + num_steps == tile.num_steps
-        if tile.selection is Selection.NONE or (tile.selection is Selection.LAST and not is_last):
+        if tile.selection is OutputSelection.NONE or (tile.selection is OutputSelection.LAST and not is_last):
             return
-        start, steps = (tile.offset + step_offset, num_steps) if tile.selection is Selection.ALL else (0, 1)
+        start, steps = (
+            (tile.offset + step_offset, num_steps) if tile.selection is OutputSelection.ALL else (0, 1)
+        )
         if len(chunks) != len(self._forms):
             raise InternalError(f"result: outputs: expected {len(self._forms)}, got {len(chunks)}")
         for target, form, chunk in zip(self.outputs, self._forms, chunks, strict=True):

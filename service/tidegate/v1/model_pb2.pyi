@@ -257,6 +257,7 @@ class Model(google.protobuf.message.Message):
     LOADED_AT_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     MISSING_VALUES_FIELD_NUMBER: builtins.int
+    TIME_COLUMN_FIELD_NUMBER: builtins.int
     state: Global___ModelState.ValueType
     failure: builtins.str
     """FAILED: the one line that says what is wrong with the package."""
@@ -271,6 +272,8 @@ class Model(google.protobuf.message.Message):
     device: builtins.str
     """"cpu" or "cuda"."""
     missing_values: Global___MissingValues.ValueType
+    time_column: builtins.str
+    """Column of a file that holds the time of each row; empty when the package does not say."""
     @property
     def version(self) -> Global___ModelVersion: ...
     @property
@@ -303,9 +306,10 @@ class Model(google.protobuf.message.Message):
         loaded_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         provenance: google.protobuf.struct_pb2.Struct | None = ...,
         missing_values: Global___MissingValues.ValueType = ...,
+        time_column: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["loaded_at", b"loaded_at", "provenance", b"provenance", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "description", b"description", "device", b"device", "failure", b"failure", "inputs", b"inputs", "loaded_at", b"loaded_at", "missing_values", b"missing_values", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "description", b"description", "device", b"device", "failure", b"failure", "inputs", b"inputs", "loaded_at", b"loaded_at", "missing_values", b"missing_values", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "time_column", b"time_column", "version", b"version"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 
