@@ -78,6 +78,7 @@ class RowReader(Iterator[Row]):
 
     Attributes:
         header: The file's column names.
+        time_text: The stamp of the newest row as the file has it, refused or not; "" where it has none.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class RowReader(Iterator[Row]):
         self._order = TimeOrder(rules.cadence_s)
         self._last: dict[str, float] = {}
         self._number = 0
+        self.time_text = ""
 
     def __next__(self) -> Row:
         """The next row.
@@ -119,6 +121,7 @@ class RowReader(Iterator[Row]):
         while not record:
             record = next(self._records)
         self._number += 1
+        self.time_text = self._stamp(record)
         if len(record) != len(self.header):
             raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
         time = self._time(record)
@@ -128,6 +131,10 @@ class RowReader(Iterator[Row]):
             for i, columns in zip(self._inputs, self._columns, strict=True)
         )
         return Row(self._number, time, values, frozenset(filled))
+
+    def _stamp(self, record: Sequence[str]) -> str:
+        position = self._time_position
+        return "" if position is None or position >= len(record) else record[position]
 
     def _time(self, record: Sequence[str]) -> datetime | None:
         if self._time_position is None:

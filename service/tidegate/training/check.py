@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from tidegate.errors import PackageError
 from tidegate.model.manifest import InputSpec, Manifest, OutputSpec, StatePair
+from tidegate.runner.graph import Graph
 from tidegate.tensor import Array, DType, format_shape
 from tidegate.training.cells import RecurrentStack
 
@@ -34,39 +34,34 @@ TOLERANCE = {DType.FLOAT64: 1e-11, DType.FLOAT32: 2e-5, DType.FLOAT16: 2e-2}
 Tensors = list[Array]
 
 
-def check_export(
-    onnx: bytes, module: nn.Module, manifest: Manifest, *, examples: Mapping[str, Array] | None = None
-) -> None:
+def check_export(graph: Graph, module: nn.Module, *, examples: Mapping[str, Array] | None = None) -> None:
     """Compare an exported graph with its module.
 
     Args:
-        onnx: The graph.
+        graph: The exported graph; loading it has checked names, types and declared shapes.
         module: In evaluation mode; takes inputs then states, gives outputs then states.
-        manifest: Names, shapes and pairs that the graph must have.
         examples: By input or state name, steps of one row to draw from, [N, step_shape]; where values
             drawn from a normal distribution would make no sense to the module.
 
     Raises:
         PackageError: Names the shape, the tensor and the largest difference.
     """
-    session = open_session(onnx, manifest)
-    _check_declared(session, manifest)
+    manifest = graph.manifest
     random = np.random.default_rng(0)
     for batch, steps in run_shapes(manifest):
+        where = f"{manifest.label}: batch {batch}, {steps} steps"
         inputs = _draw(manifest.inputs, batch, steps, random, examples or {})
         states = _draw(manifest.states, batch, steps, random, examples or {})
-        where = f"{manifest.label}: batch {batch}, {steps} steps"
-        found = _run(session, manifest, inputs + states, where)
-        _compare(
-            _given(manifest), found, _run_torch(module, inputs + states), f"{where}: ONNX Runtime", "PyTorch"
-        )
+        found = _run_graph(graph, inputs, states, where)
+        expected = _run_module(module, manifest, inputs + states, where)
+        _compare(manifest, found, expected, f"{where}: ONNX Runtime", "PyTorch")
         if steps > 1:
-            stepwise = _run_steps(session, manifest, inputs, states, where)
-            _compare(_given(manifest), stepwise, found, f"{where}: step by step", "in one chunk")
+            stepwise = _run_steps(graph, inputs, states, where)
+            _compare(manifest, stepwise, found, f"{where}: step by step", "the chunk")
 
 
 def check_cells(cells: RecurrentStack) -> None:
-    """Compare a stack of tidegate's own cells with the float64 formulas, gate by gate.
+    """Compare a stack of tidegate's own cells with the float64 formulas.
 
     Raises:
         PackageError: Names the shape, the tensor and the largest difference.
@@ -75,31 +70,14 @@ def check_cells(cells: RecurrentStack) -> None:
     layers, hidden_size = cells.state_shape
     for batch, steps in SHAPES:
         z = random.standard_normal((batch, steps, cells.num_inputs)).astype(np.float32)
-        state = [
-            random.standard_normal((layers, batch, hidden_size)).astype(np.float32) for _ in cells.state_names
-        ]
-        found = _run_torch(cells, [z, *state])
-        for name, got, expected in zip(
-            ("output", *cells.state_names), found, cells.reference(z, *state), strict=True
-        ):
-            where = f"{type(cells).__name__}: batch {batch}, {steps} steps"
-            _compare_tensor(name, DType.FLOAT32, got, expected, f"{where}: PyTorch", "the float64 formulas")
-
-
-def open_session(onnx: bytes, manifest: Manifest) -> onnxruntime.InferenceSession:
-    """Load a graph on the CPU with one thread.
-
-    Raises:
-        PackageError: ONNX Runtime cannot load it.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no base class for its errors
-        raise PackageError(f"{manifest.label}: ONNX Runtime cannot load the graph: {error}") from error
+        shape = (layers, batch, hidden_size)
+        state = [random.standard_normal(shape).astype(np.float32) for _ in cells.state_names]
+        with torch.no_grad():
+            found = [t.numpy() for t in cells(*(torch.from_numpy(a) for a in (z, *state)))]
+        where = f"{type(cells).__name__}: batch {batch}, {steps} steps: PyTorch"
+        names = ("output", *cells.state_names)
+        for name, got, expected in zip(names, found, cells.reference(z, *state), strict=True):
+            _compare_tensor(name, DType.FLOAT32, got, expected, where, "the float64 formulas")
 
 
 def run_shapes(manifest: Manifest) -> list[tuple[int, int]]:
@@ -111,38 +89,6 @@ def run_shapes(manifest: Manifest) -> list[tuple[int, int]]:
     return list(dict.fromkeys(shapes))
 
 
-def _check_declared(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
-    taken = [(i.name, i) for i in manifest.inputs] + [(s.input_name, s) for s in manifest.states]
-    given = [(o.name, o) for o in manifest.outputs] + [(s.output_name, s) for s in manifest.states]
-    for what, wanted, nodes in (
-        ("input", taken, session.get_inputs()),
-        ("output", given, session.get_outputs()),
-    ):
-        declared = {node.name: node.shape for node in nodes}
-        if set(declared) != {name for name, _ in wanted}:
-            expected = ", ".join(name for name, _ in wanted)
-            raise PackageError(f"{manifest.label}: {what}s: expected {expected}, got {', '.join(declared)}")
-        for name, spec in wanted:
-            if not _fits(declared[name], spec):
-                expected = ", ".join(str(d) for d in spec.shape)
-                raise PackageError(
-                    f"{manifest.label}: {what} {name!r}: expected shape [{expected}],"
-                    f" got {format_shape(declared[name])}"
-                )
-
-
-def _fits(declared: Sequence[int | str | None], spec: InputSpec | OutputSpec | StatePair) -> bool:
-    """A marked axis must be free in the graph; a size that the graph leaves open may be any."""
-    return len(declared) == len(spec.shape) and all(
-        not isinstance(got, int) or got == want for got, want in zip(declared, spec.shape, strict=True)
-    )
-
-
-def _given(manifest: Manifest) -> list[tuple[str, DType]]:
-    outputs = [(o.name, o.dtype) for o in manifest.outputs]
-    return outputs + [(s.output_name, s.dtype) for s in manifest.states]
-
-
 def _draw(
     specs: Sequence[InputSpec | StatePair],
     batch: int,
@@ -150,12 +96,13 @@ def _draw(
     random: np.random.Generator,
     examples: Mapping[str, Array],
 ) -> Tensors:
+    """Random values in the graph's layout."""
     drawn = []
     for spec in specs:
-        shape = spec.graph_shape(batch, steps)
         name = spec.input_name if isinstance(spec, StatePair) else spec.name
+        shape = spec.graph_shape(batch, steps)
         if name in examples:
-            values = _draw_rows(examples[name], spec, batch, steps, random)
+            values = _draw_rows(examples[name], spec, shape, random)
         elif spec.dtype.is_float:
             values = random.standard_normal(shape)
         else:
@@ -165,70 +112,82 @@ def _draw(
 
 
 def _draw_rows(
-    rows: Array, spec: InputSpec | StatePair, batch: int, steps: int, random: np.random.Generator
+    rows: Array, spec: InputSpec | StatePair, shape: Sequence[int], random: np.random.Generator
 ) -> Array:
-    """Random rows of the examples, laid out with the tensor's axes in their places."""
-    axes = [axis for axis in (spec.batch_axis, spec.time_axis) if axis is not None]
-    sizes = [spec.graph_shape(batch, steps)[axis] for axis in axes]
-    picked = rows[random.integers(0, len(rows), sizes)]
+    axes = _marked_axes(spec)
+    picked = rows[random.integers(0, len(rows), [shape[axis] for axis in axes])]
     laid_out: Array = np.moveaxis(picked, range(len(axes)), axes)
     return laid_out
 
 
-def _run(session: onnxruntime.InferenceSession, manifest: Manifest, tensors: Tensors, where: str) -> Tensors:
-    names = [i.name for i in manifest.inputs] + [s.input_name for s in manifest.states]
-    wanted = [name for name, _ in _given(manifest)]
+def _run_graph(graph: Graph, inputs: Tensors, states: Tensors, where: str) -> Tensors:
+    """Outputs in the wire's layout, then states in the graph's."""
+    specs = graph.manifest.inputs
     try:
-        found: Tensors = session.run(wanted, dict(zip(names, tensors, strict=True)))
-    except Exception as error:  # ONNX Runtime has no base class for its errors
-        raise PackageError(f"{where}: ONNX Runtime cannot run the graph: {error}") from error
-    return found
+        outputs, states = graph.run(
+            [_to_wire(x, spec) for x, spec in zip(inputs, specs, strict=True)], states
+        )
+    except Exception as error:  # ONNX Runtime has a dozen unrelated exception classes
+        text = " ".join(str(error).split())
+        raise PackageError(f"{where}: ONNX Runtime cannot run the graph: {text}") from error
+    return outputs + states
 
 
-def _run_steps(
-    session: onnxruntime.InferenceSession, manifest: Manifest, inputs: Tensors, states: Tensors, where: str
-) -> Tensors:
-    """The chunk of `_run`, one step per run, its outputs put together along their time axes."""
-    time_axes = [i.time_axis or 0 for i in manifest.inputs]
-    num_outputs = len(manifest.outputs)
+def _run_steps(graph: Graph, inputs: Tensors, states: Tensors, where: str) -> Tensors:
+    """What `_run_graph` gives, from one run per step."""
+    axes = [i.time_axis or 0 for i in graph.manifest.inputs]
+    num_outputs = len(graph.manifest.outputs)
     pieces = []
-    for step in range(inputs[0].shape[time_axes[0]]):
-        now = [np.take(x, [step], axis) for x, axis in zip(inputs, time_axes, strict=True)]
-        found = _run(session, manifest, now + states, where)
+    for step in range(inputs[0].shape[axes[0]]):
+        now = [np.take(x, [step], axis) for x, axis in zip(inputs, axes, strict=True)]
+        found = _run_graph(graph, now, states, where)
         pieces.append(found[:num_outputs])
         states = found[num_outputs:]
-    joined = [
-        np.concatenate(parts, o.time_axis or 0)
-        for o, parts in zip(manifest.outputs, zip(*pieces, strict=True), strict=True)
-    ]
-    return joined + states
+    return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)] + states
 
 
-def _run_torch(module: nn.Module, tensors: Tensors) -> Tensors:
+def _run_module(module: nn.Module, manifest: Manifest, tensors: Tensors, where: str) -> Tensors:
+    """As `_run_graph`, by PyTorch."""
     with torch.no_grad():
         found = module(*(torch.from_numpy(t) for t in tensors))
-    return [t.numpy() for t in (found if isinstance(found, tuple | list) else (found,))]
+    given = [t.numpy() for t in (found if isinstance(found, tuple | list) else (found,))]
+    num_expected = len(manifest.outputs) + len(manifest.states)
+    if len(given) != num_expected:
+        raise PackageError(f"{where}: expected {num_expected} tensors from the module, got {len(given)}")
+    outputs = [_to_wire(y, spec) for y, spec in zip(given, manifest.outputs, strict=False)]
+    return outputs + given[len(outputs) :]
 
 
-def _compare(
-    given: Sequence[tuple[str, DType]], found: Tensors, expected: Tensors, where: str, other: str
-) -> None:
-    if len(found) != len(expected):
-        raise PackageError(f"{where}: expected {len(expected)} tensors as in {other}, got {len(found)}")
+def _marked_axes(spec: InputSpec | OutputSpec | StatePair) -> list[int]:
+    return [axis for axis in (spec.batch_axis, spec.time_axis) if axis is not None]
+
+
+def _to_wire(value: Array, spec: InputSpec | OutputSpec) -> Array:
+    """[n, T, step_shape...] from the graph's layout."""
+    axes = _marked_axes(spec)
+    value = np.moveaxis(value, axes, range(len(axes)))
+    if spec.batch_axis is None:
+        value = value[None]
+    return np.ascontiguousarray(value if spec.time_axis is not None else value[:, None])
+
+
+def _compare(manifest: Manifest, found: Tensors, expected: Tensors, where: str, other: str) -> None:
+    given = [(o.name, o.dtype) for o in manifest.outputs]
+    given += [(s.output_name, s.dtype) for s in manifest.states]
     for (name, dtype), got, want in zip(given, found, expected, strict=True):
         _compare_tensor(name, dtype, got, want, where, other)
 
 
 def _compare_tensor(name: str, dtype: DType, got: Array, want: Array, where: str, other: str) -> None:
     if got.shape != want.shape:
-        shapes = f"expected {format_shape(want.shape)} as in {other}, got {format_shape(got.shape)}"
+        shapes = f"expected {format_shape(want.shape)} as from {other}, got {format_shape(got.shape)}"
         raise PackageError(f"{where}: {name!r}: {shapes}")
     if got.dtype != dtype.numpy:
         raise PackageError(f"{where}: {name!r}: expected {dtype}, got {got.dtype}")
     difference = np.abs(got.astype(np.float64) - want.astype(np.float64))
     allowed = TOLERANCE.get(dtype, 0.0) * max(1.0, float(np.abs(want).max(initial=0)))
     largest = float(difference.max(initial=0))
-    if not largest <= allowed:
+    if not largest <= allowed:  # a NaN is no agreement either
         raise PackageError(
             f"{where}: {name!r} differs from {other} by up to {largest:.3g}, allowed {allowed:.3g}"
         )

@@ -24,7 +24,9 @@ from torch import nn
 from tidegate.config import first_problem
 from tidegate.errors import PackageError
 from tidegate.model.manifest import InitialFile, InputSpec, Manifest, OutputSpec, StatePair, TimeRules
-from tidegate.model.package import MODEL_FILE, content_hash, npy_bytes, write_package
+from tidegate.model.package import MODEL_FILE, ModelPackage, content_hash, npy_bytes, write_package
+from tidegate.runner.graph import Graph
+from tidegate.runner.probe import probe
 from tidegate.tensor import Array
 from tidegate.training.cells import RecurrentStack
 from tidegate.training.check import check_cells, check_export
@@ -33,6 +35,7 @@ OPSET = 17
 """Oldest opset with LayerNormalization as one operator; ONNX Runtime has known it since 1.12."""
 
 _EXAMPLE_BATCH, _EXAMPLE_STEPS = 2, 3
+_PROBED_ROWS = 256
 
 
 def export_package(
@@ -90,7 +93,7 @@ def export_package(
         "batching": batching,
         "provenance": dict(provenance or {}),
     }
-    draft = _manifest(fields, sha256="0" * 64)
+    draft = _manifest(fields, sha256="0" * 64, batch_exact=None)
     was_training = module.training
     module.eval()
     try:
@@ -98,10 +101,14 @@ def export_package(
             if isinstance(part, RecurrentStack):
                 check_cells(part)
         onnx = export_graph(module, draft)
-        check_export(onnx, module, draft, examples=examples)
+        package = ModelPackage(Path(draft.label), draft, onnx, initial_states=())
+        graph = Graph(package, device="cpu", threads=1)
+        check_export(graph, module, examples=examples)
     finally:
         module.train(was_training)
-    return write_package(repository, _manifest(fields, sha256=content_hash(onnx, files)), onnx, files)
+    exact = probe(graph, max_rows=_PROBED_ROWS).exact
+    manifest = _manifest(fields, sha256=content_hash(onnx, files), batch_exact=exact)
+    return write_package(repository, manifest, onnx, files)
 
 
 def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
@@ -139,9 +146,9 @@ def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
         raise PackageError(f"{manifest.label}: PyTorch cannot export the module: {error}") from error
 
 
-def _manifest(fields: Mapping[str, Any], *, sha256: str) -> Manifest:
+def _manifest(fields: Mapping[str, Any], *, sha256: str, batch_exact: bool | None) -> Manifest:
     try:
-        return Manifest.model_validate({**fields, "sha256": sha256})
+        return Manifest.model_validate({**fields, "sha256": sha256, "batch_exact": batch_exact})
     except ValidationError as error:
         raise PackageError(f"{fields['name']}/{fields['version']}: {first_problem(error)}") from error
 

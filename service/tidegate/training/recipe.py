@@ -183,8 +183,12 @@ class RecipeFile:
     recipe: Recipe
 
 
-def read_recipe(path: Path) -> RecipeFile:
+def read_recipe(path: Path, *, version: str | None = None) -> RecipeFile:
     """Read a recipe.
+
+    Args:
+        path: The TOML file.
+        version: Write this version instead of the one in the file.
 
     Raises:
         ConfigError: No such file, not TOML, or a key that is unknown, missing or impossible.
@@ -194,7 +198,8 @@ def read_recipe(path: Path) -> RecipeFile:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     try:
-        return RecipeFile(path, text, Recipe.model_validate(tomllib.loads(text)))
+        keys = tomllib.loads(text) | ({} if version is None else {"version": version})
+        return RecipeFile(path, text, Recipe.model_validate(keys))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:

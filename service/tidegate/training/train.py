@@ -199,6 +199,9 @@ def _never_zero(std: Array) -> Array:
 def _one_reproducible_thread() -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
+    # As ONNX Runtime sets it for the thread that opens its first session: otherwise the second training
+    # of a process would round other numbers to zero than the first.
+    torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
     try:
         yield
