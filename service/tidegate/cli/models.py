@@ -1,0 +1,100 @@
+"""`tidegate models`: look at models, on a server or in packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tidegate.cli.connection import address_option, clock, print_facts, print_table
+from tidegate.client import Client, ModelInfo, TensorSpec
+from tidegate.model.package import read_package
+from tidegate.tensor import format_shape
+
+_EXACTNESS = {
+    "exact": "exact: answers are bit-identical alone and batched",
+    "serial": "not exact, so run one row and one step at a time",
+    "off": "not exact, batched all the same because its manifest asks for it",
+    "unspecified": "",
+}
+
+
+@click.group
+def models() -> None:
+    """Look at models, on a server or in packages."""
+
+
+@models.command("list")
+@click.argument("name", default="")
+@address_option
+def list_models(name: str, address: str) -> None:
+    """List the versions in the server's repository, or those of the model NAME."""
+    with Client(address) as client:
+        found = client.models.list(name)
+    print_table(
+        ("MODEL", "VERSION", "STATE", "BATCH-EXACT", "DEVICE", "DESCRIPTION"),
+        [(m.name, m.version, m.state, _word(m), m.device, m.failure or m.description) for m in found],
+    )
+
+
+@models.command("show")
+@click.argument("name")
+@click.option("--version", default="latest", show_default=True, help="The version.")
+@address_option
+def show_model(name: str, version: str, address: str) -> None:
+    """Show what the model NAME takes and gives."""
+    with Client(address) as client:
+        print_facts(_facts(client.models.get(name, version)))
+
+
+@models.command("verify")
+@click.argument("package", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def verify_model(package: Path) -> None:
+    """Check the package in the folder PACKAGE: its bytes, its manifest, and that it loads and runs."""
+    read = read_package(package)
+    click.echo(f"{read.manifest.label}: bytes and manifest agree (sha256 {read.manifest.sha256[:12]}…)")
+
+    from tidegate.runner.runner import Runner, RunnerOptions
+
+    runner = Runner(read, RunnerOptions(max_sessions=256))
+    click.echo(f"{read.manifest.label}: loads on the CPU in {runner.load_s:.2f} s")
+    detail = f" ({runner.exactness.detail})" if runner.exactness.detail else ""
+    click.echo(f"{read.manifest.label}: {_EXACTNESS[runner.batch_exactness]}{detail}")
+
+
+def _facts(model: ModelInfo) -> list[tuple[str, str]]:
+    facts = [
+        ("model", model.label),
+        ("description", model.description),
+        ("state", model.state),
+        ("failure", model.failure),
+        ("sha256", model.sha256),
+        *[("input", _tensor(spec)) for spec in model.inputs],
+        *[("output", _tensor(spec)) for spec in model.outputs],
+        ("state size", f"{model.state_bytes} bytes per session"),
+        (
+            "batches",
+            " ".join(filter(None, (_EXACTNESS[model.batch_exactness], model.batch_exactness_detail))),
+        ),
+        ("cadence", f"{model.cadence_s:g} s" if model.cadence_s else ""),
+        ("missing values", model.missing_values),
+        ("device", model.device),
+        ("loaded at", clock(model.loaded_at)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    parts = [f"{spec.name}: {spec.dtype} {format_shape(spec.step_shape)}"]
+    if spec.features:
+        units = spec.units or ("",) * len(spec.features)
+        parts.append(", ".join(f"{f} {u}".strip() for f, u in zip(spec.features, units, strict=False)))
+    if spec.horizon_steps:
+        parts.append(f"{spec.horizon_steps[0]} to {spec.horizon_steps[-1]} steps ahead")
+    if spec.quantile_levels:
+        parts.append("quantiles " + ", ".join(f"{q:g}" for q in spec.quantile_levels))
+    return "; ".join(parts)
+
+
+def _word(model: ModelInfo) -> str:
+    return {"exact": "yes", "serial": "no, serial", "off": "no"}.get(model.batch_exactness, "")

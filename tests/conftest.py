@@ -1,0 +1,39 @@
+"""What tests of more than one folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.onnx_models import decay_package, lstm_package
+from support.server import MODELS, ServerProcess
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """The repository with the demo package, `co2-weekly`."""
+    return MODELS
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the demo package; tests share it, so each takes session ids of its own."""
+    with ServerProcess(demo_models, tmp_path_factory.mktemp("demo-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small packages: `lstm` (3 features to 16) and `decay` (h' = h / 2 + x, width 4)."""
+    repository = tmp_path_factory.mktemp("models")
+    lstm_package(repository)
+    decay_package(repository)
+    return repository
+
+
+@pytest.fixture(scope="session")
+def small_server(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the small packages; tests share it, so each takes session ids of its own."""
+    with ServerProcess(small_models, tmp_path_factory.mktemp("small-server")) as server:
+        yield server
