@@ -1,0 +1,226 @@
+"""The loop that schedules, runs and completes batches of one model version.
+
+Everything here happens in the event loop's thread, except a model run that is expected to take longer
+than a hand-over to the engine's thread is worth. One batch runs at a time; frames that arrive
+meanwhile form the next one. Who submits frames checks them before: a row that is queued has the number
+that its session waits for, counting what is queued before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tidegate.engine.frame import EngineFrame, Part
+from tidegate.engine.meter import EngineMeter
+from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
+from tidegate.errors import DeadlineExpired, TidegateError, WrongStep
+from tidegate.runner.runner import Runner
+from tidegate.telemetry.incidents import incident
+from tidegate.tensor import Array, IntArray, SlotArray
+
+Refusal = Callable[[int], TidegateError]
+"""Makes the error for a row from the number of the step that its session waits for."""
+
+INLINE_LIMIT_S = 0.001
+"""A run that is expected to be shorter stays in the event loop; a hand-over costs 50 to 100 µs and may
+wait for the interpreter's lock."""
+
+
+class Engine:
+    """Runs the frames of one model version.
+
+    Attributes:
+        runner: Owns the graph and the arena.
+        next_step: Steps applied so far by slot, int64; written here and by who opens sessions.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        max_batch_size: int,
+        max_slice_steps: int,
+        max_queue_delay_us: int,
+        meter: EngineMeter,
+    ) -> None:
+        self.runner = runner
+        self.next_step: IntArray = np.zeros(runner.arena.capacity + 1, np.int64)
+        self._scheduler = Scheduler(
+            max_batch_size=max_batch_size, max_slice_steps=max_slice_steps, next_step=self.next_step
+        )
+        self._max_queue_delay_s = max_queue_delay_us / 1e6
+        self._meter = meter
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{runner.manifest.label}")
+        self._turn_is_due = False
+        self._running: Batch | None = None
+        self._batch_done: asyncio.Future[None] | None = None
+        self._drops_after_batch: list[tuple[SlotArray, Refusal]] = []
+        self._run_s_by_size = [0.0] * 64
+
+    def submit(self, frame: EngineFrame) -> None:
+        """Queue a frame; its parts arrive at `frame.on_part`, the last one marked complete."""
+        self._scheduler.add(frame)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for work soon: a frame has come, or a source is no longer paused."""
+        if self._turn_is_due or self._running is not None:
+            return
+        self._turn_is_due = True
+        if self._max_queue_delay_s:
+            self._loop.call_later(self._max_queue_delay_s, self._turn)
+        else:
+            self._loop.call_soon(self._turn)
+
+    def drop(self, slots: SlotArray, error: Refusal) -> None:
+        """Refuse everything that waits for `slots`; what runs now is applied first.
+
+        Args:
+            slots: Sessions, shape (n,).
+            error: Makes the error from the number of the step that the session waits for.
+        """
+        if self._running is not None and np.isin(self._running.slots, slots).any():
+            self._drops_after_batch.append((slots, error))
+            slots = np.setdiff1d(slots, self._running.slots)
+        for frame in list(self._scheduler.frames()):
+            rows = frame.open_rows(slots)
+            if len(rows):
+                self._refuse(frame, rows, [error(int(self.next_step[s])) for s in frame.slots[rows]])
+        self._scheduler.discard_finished()
+
+    async def settle(self, slots: SlotArray) -> None:
+        """Wait until no batch that runs holds any of `slots`; nothing of theirs may be waiting."""
+        while self._running is not None and np.isin(self._running.slots, slots).any():
+            await self.next_batch()
+
+    async def next_batch(self) -> None:
+        """Wait for the end of the batch that runs now, or else of the next one."""
+        if self._batch_done is None:
+            self._batch_done = self._loop.create_future()
+        await asyncio.shield(self._batch_done)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the engine's or the arena's books do not add up."""
+        for frame in self._scheduler.frames():
+            assert frame.num_open == int((frame.position < frame.num_steps).sum()), "open rows are miscounted"
+        self.runner.check_integrity()
+
+    def close(self) -> None:
+        """Stop the engine's thread; nothing may be running."""
+        self._executor.shutdown(wait=True)
+
+    def _turn(self) -> None:
+        """Form a batch and run it, or go idle."""
+        self._turn_is_due = False
+        self._expire(time.monotonic())
+        batch = self._scheduler.take()
+        if batch is None:
+            return
+        self._running = batch
+        started_s = time.monotonic()
+        for part in batch.parts:
+            part.frame.started_s = part.frame.started_s or started_s
+        if self._run_s_by_size[batch.size_class] <= INLINE_LIMIT_S:
+            self._finish(batch, started_s, self._run(batch))
+        else:
+            future = self._loop.run_in_executor(self._executor, self._run, batch)
+            future.add_done_callback(lambda done: self._finish(batch, started_s, done.result()))
+
+    def _run(self, batch: Batch) -> list[Array] | Exception:
+        """Run a batch, in whichever thread; states are written back only if all of it worked."""
+        try:
+            return self.runner.step(batch.slots, batch.inputs)
+        except Exception as error:
+            return error
+
+    def _finish(self, batch: Batch, started_s: float, outputs: list[Array] | Exception) -> None:
+        run_s = time.monotonic() - started_s
+        self._running = None
+        if isinstance(outputs, Exception):
+            self._fail(batch, outputs)
+        else:
+            self._apply(batch, outputs, run_s)
+        self._after_batch()
+
+    def _after_batch(self) -> None:
+        self._scheduler.discard_finished()
+        drops, self._drops_after_batch = self._drops_after_batch, []
+        for slots, error in drops:
+            self.drop(slots, error)
+        if self._batch_done is not None:
+            self._batch_done.set_result(None)
+            self._batch_done = None
+        self._turn_is_due = True
+        self._loop.call_soon(self._turn)
+
+    def _apply(self, batch: Batch, outputs: list[Array], run_s: float) -> None:
+        """Count the steps and hand the answers out."""
+        self.next_step[batch.slots] += batch.num_steps
+        self._run_s_by_size[batch.size_class] = run_s
+        self._meter.batch(len(batch.slots), batch.num_steps)
+        start = 0
+        for part in batch.parts:
+            end = start + len(part.rows)
+            self._answer(part, batch.num_steps, [o[start:end] for o in outputs], run_s)
+            start = end
+
+    def _answer(self, part: BatchPart, num_steps: int, outputs: list[Array], run_s: float) -> None:
+        frame = part.frame
+        frame.advance(part.rows, num_steps)
+        frame.run_s += run_s
+        frame.keep(Part(part.rows, part.step_offset, num_steps, frame.select(outputs, part.step_offset)))
+        if not frame.more_is_ready(self.next_step, part.step_offset):
+            self._flush(frame)
+
+    def _flush(self, frame: EngineFrame) -> None:
+        """Send the answers that were kept back, as one part."""
+        answer = frame.take_kept()
+        if answer is None:
+            return
+        answer.complete = frame.num_open == 0
+        answer.queue_s, answer.run_s = frame.started_s - frame.arrived_s, frame.run_s
+        if answer.complete:
+            self._meter.frame(answer.queue_s, answer.run_s, time.monotonic() - frame.arrived_s)
+        self._meter.rows(len(answer.rows))
+        self._deliver(frame, answer)
+
+    def _refuse(self, frame: EngineFrame, rows: IntArray, errors: Sequence[TidegateError]) -> None:
+        """Close rows with an error, after the answers that they already have."""
+        self._flush(frame)
+        frame.finish(rows)
+        self._deliver(frame, Part(rows, 0, 0, errors=errors, complete=frame.num_open == 0))
+
+    def _deliver(self, frame: EngineFrame, part: Part) -> None:
+        """Hand a part to whoever sent the frame; a receiver that fails harms no other frame."""
+        try:
+            frame.on_part(part)
+        except Exception as error:
+            incident(error)
+
+    def _expire(self, now_s: float) -> None:
+        """Refuse rows whose time limit has passed before any of their steps ran."""
+        for frame in self._scheduler.past_deadline(now_s):
+            rows = frame.untouched_rows()
+            if len(rows):
+                text = f"time_limit_us: {(now_s - frame.arrived_s) * 1e6:.0f} µs passed before the step could start"
+                self._refuse(frame, rows, [DeadlineExpired(text) for _ in rows])
+                self._drop_successors(frame.slots[rows])
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        public = incident(error)
+        for part in batch.parts:
+            self._refuse(part.frame, part.rows, [public] * len(part.rows))
+        self._drop_successors(batch.slots)
+
+    def _drop_successors(self, slots: SlotArray) -> None:
+        """Rows that were queued behind a refused one would leave a gap."""
+        self.drop(
+            slots,
+            lambda expected: WrongStep(f"step {expected} before it was refused", expected_step=expected),
+        )

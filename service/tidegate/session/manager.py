@@ -1,0 +1,301 @@
+"""What can be asked of sessions: the one door between the wire and the engines.
+
+Streams open sessions, send frames and close handles; single calls address a session by its id. Only
+the event loop's thread calls this. Every method either does what it says or raises an error of
+`tidegate.errors` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from tidegate.engine.frame import EngineFrame
+from tidegate.engine.pool import LoadedModel, ModelPool
+from tidegate.errors import (
+    Displaced,
+    ModelInUse,
+    ServerStopping,
+    SessionNotFound,
+    TidegateError,
+    TooManyRequests,
+)
+from tidegate.session.frames import (
+    Answer,
+    Delivery,
+    FrameRequest,
+    Refusals,
+    check_form,
+    decode_inputs,
+    judge_rows,
+    refuse_all,
+)
+from tidegate.session.handles import HandleArray, HandleStatus
+from tidegate.session.limits import ByteBudget, SessionLimits
+from tidegate.session.open_request import OpenRequest, OpenResult
+from tidegate.session.opening import Opener
+from tidegate.session.registry import Place, Registry
+from tidegate.session.rows import handle_error, judge_handles, one_table, others
+from tidegate.session.stream import Notice, NoticeReason, SessionStream
+from tidegate.session.table import NO_STREAM, SessionTable
+from tidegate.session.tombstones import Tombstone
+from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import Array, IntArray, SlotArray
+
+log = logging.getLogger(__name__)
+
+
+class SessionManager:
+    """All sessions of one server.
+
+    Attributes:
+        pool: The loaded models.
+        registry: Which sessions exist.
+        budget: Bytes that wait, of all clients together.
+        limits: The operator's settings.
+    """
+
+    def __init__(self, pool: ModelPool, limits: SessionLimits, metrics: Metrics) -> None:
+        self.pool = pool
+        self.limits = limits
+        self.registry = Registry(limits.max_tombstones, metrics)
+        self.budget = ByteBudget(limits, metrics)
+        self._metrics = metrics
+        self._streams: dict[int, SessionStream] = {}
+        self._numbers = itertools.count(1)
+        self._opener = Opener(pool, self.registry, self._streams, limits)
+        self._stopping = False
+        metrics.streams.set_function(lambda: len(self._streams))
+
+    def add_stream(self, send: Callable[[Answer], None], notify: Callable[[Notice], None]) -> SessionStream:
+        """A client has connected.
+
+        Raises:
+            TooManyRequests: Too many streams are open.
+        """
+        self.check_running()
+        if len(self._streams) >= self.limits.max_streams:
+            raise TooManyRequests(
+                f"max_streams: all {self.limits.max_streams} streams are open",
+                retry_after_s=self.limits.retry_after_s,
+            )
+        stream = SessionStream(next(self._numbers), send=send, notify=notify)
+        self._streams[stream.number] = stream
+        return stream
+
+    def remove_stream(self, stream: SessionStream) -> None:
+        """A client has gone: its sessions are detached, and what waits for them is dropped."""
+        for table, handles in stream.handles.held():
+            slots = stream.handles.slots(handles.astype(np.uint32))
+            if len(slots):
+                self._detach(table, slots)
+                table.model.engine.drop(slots, _stream_lost)
+        del self._streams[stream.number]
+
+    async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
+        """Open sessions on a stream; see `Opener.open` for what it raises."""
+        self.check_running()
+        return await self._opener.open(stream, request)
+
+    def submit(self, stream: SessionStream, request: FrameRequest) -> None:
+        """Take a frame; its answers go to `stream.send`, the last one marked complete.
+
+        Raises:
+            InvalidRequest: The frame's form is wrong; no row was accepted.
+            MessageTooLarge: It has more rows or steps than the server takes at a time.
+        """
+        self.check_running()
+        check_form(request, self.limits)
+        refusals = judge_handles(stream, request.handles)
+        rows = others(len(request.handles), refusals)
+        if not len(rows):
+            stream.send(refuse_all(request, refusals))
+            return
+        handles = request.handles[rows]
+        table = one_table(stream, handles, rows)
+        inputs = decode_inputs(table.model.manifest, request)
+        slots = stream.handles.slots(handles)
+        if len(rows) < len(request.handles):
+            inputs = [x[rows] for x in inputs]
+        judged = judge_rows(table, slots, request.first_steps[rows], inputs)
+        if judged:
+            refusals |= {int(rows[i]): error for i, error in judged.items()}
+            good = others(len(rows), judged)
+            rows, slots, inputs = rows[good], slots[good], [x[good] for x in inputs]
+        self._queue(stream, request, table, slots, rows, inputs, refusals)
+
+        if not len(rows):
+            stream.send(refuse_all(request, refusals))
+            return
+        self._queue(stream, request, table, slots, rows, inputs, refusals)
+
+    async def close(
+        self, stream: SessionStream, handles: HandleArray, *, end: bool
+    ) -> tuple[list[int], Refusals]:
+        """Take handles back once the rows sent before have been answered.
+
+        Args:
+            stream: Whose handles they are.
+            handles: Shape (n,).
+            end: Delete the sessions; otherwise they stay, detached.
+
+        Returns:
+            The steps that each session had applied, and errors by position.
+        """
+        next_steps, errors = [0] * len(handles), judge_handles(stream, handles)
+        rows = others(len(handles), errors)
+        for number, table in enumerate(stream.handles.tables):
+            mine = rows[stream.handles.table_numbers(handles[rows]) == number]
+            if not len(mine):
+                continue
+            slots = stream.handles.slots(handles[mine])
+            await self._wait_until_answered(table, slots)
+            still = stream.handles.status(handles[mine]) == HandleStatus.OPEN
+            for i, slot in zip(mine.tolist(), slots.tolist(), strict=True):
+                next_steps[i] = int(table.next_step[slot])
+            for i in mine[~still].tolist():
+                errors[i] = handle_error(
+                    HandleStatus(int(stream.handles.status(handles[i : i + 1])[0])), int(handles[i])
+                )
+            if end:
+                await self._end(table, slots[still])
+            else:
+                self._detach(table, slots[still])
+        stream.handles.take_back(handles[stream.handles.status(handles) != HandleStatus.UNKNOWN])
+        return next_steps, errors
+
+    async def end_session(self, session_id: str) -> int:
+        """End a session by its id, whoever holds it; a lost one's id becomes free.
+
+        Returns:
+            The steps that it had applied.
+
+        Raises:
+            SessionNotFound: No session has this id.
+        """
+        tombstone = self.registry.tombstones.remove(session_id)
+        if tombstone is not None:
+            return tombstone.next_step
+        place = self.registry.get(session_id)
+        slots = np.array([place.slot], np.int32)
+        self._tell_owner(
+            place, HandleStatus.ENDED, NoticeReason.ENDED, f"session {session_id!r} was ended by its id"
+        )
+        await self._end(place.table, slots)
+        return place.next_step
+
+    def evict_idle(self) -> int:
+        """Give up detached sessions that nobody has used for too long.
+
+        Returns:
+            How many.
+        """
+        since = time.monotonic() - self.limits.detached_idle_timeout_s
+        evicted = 0
+        for table in self.registry.tables():
+            slots = table.idle_since(since)
+            slots = slots[table.accepted[slots] == table.next_step[slots]]
+            for slot in slots.tolist():
+                text = f"no stream for {self.limits.detached_idle_timeout_s:g} s"
+                self.registry.tombstones.add(table.ids[slot], Tombstone(int(table.next_step[slot]), text))
+                self.registry.remove(table.ids[slot])
+            if len(slots):
+                table.release(slots)
+                self._metrics.evictions.labels("idle").inc(len(slots))
+                log.warning(
+                    "idle sessions evicted", extra={"count": len(slots), "model": table.model.manifest.label}
+                )
+            evicted += len(slots)
+        return evicted
+
+    def unload(self, model: LoadedModel) -> None:
+        """Unload a version.
+
+        Raises:
+            ModelInUse: Sessions in memory need it.
+        """
+        count = self.registry.table_of(model).num_sessions
+        if count:
+            raise ModelInUse(f"{model.manifest.label} has {count} sessions in memory: end them first")
+        self.registry.forget_table(model)
+        self.pool.unload(model)
+
+    def drain(self) -> None:
+        """Take nothing new; what was sent is answered."""
+        self._stopping = True
+        for stream in self._streams.values():
+            stream.tell(NoticeReason.DRAINING, [], [], "the server is stopping")
+
+    def check_running(self) -> None:
+        """Raise ServerStopping once the server drains."""
+        if self._stopping:
+            raise ServerStopping("the server is stopping")
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the books do not add up."""
+        for table in self.registry.tables():
+            table.check_integrity()
+        assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
+
+    def _queue(
+        self,
+        stream: SessionStream,
+        request: FrameRequest,
+        table: SessionTable,
+        slots: SlotArray,
+        rows: IntArray,
+        inputs: list[Array],
+        refusals: Refusals,
+    ) -> None:
+        table.accepted[slots] += request.num_steps
+        table.last_used_s[slots] = request.arrived_s
+        everything = len(rows) == len(request.handles)
+        delivery = Delivery(request, table, slots, None if everything else rows, refusals)
+        limit = request.time_limit_s
+        frame = EngineFrame(
+            slots,
+            request.first_steps[rows],
+            inputs,
+            outputs=request.outputs,
+            source=stream.source,
+            arrived_s=request.arrived_s,
+            deadline_s=None if limit is None else request.arrived_s + limit,
+            on_part=lambda part: delivery(part, stream.send),
+        )
+        table.model.engine.submit(frame)
+
+    async def _wait_until_answered(self, table: SessionTable, slots: SlotArray) -> None:
+        while (table.accepted[slots] > table.next_step[slots]).any():
+            await table.model.engine.next_batch()
+
+    async def _end(self, table: SessionTable, slots: SlotArray) -> None:
+        """Delete sessions: their ids are free at once, their slots when no batch holds them."""
+        for slot in slots.tolist():
+            self.registry.remove(table.ids[slot])
+        table.model.engine.drop(slots, _ended)
+        await table.model.engine.settle(slots)
+        table.release(slots)
+
+    def _detach(self, table: SessionTable, slots: SlotArray) -> None:
+        table.owner[slots] = NO_STREAM
+        table.last_used_s[slots] = time.monotonic()
+
+    def _tell_owner(self, place: Place, status: HandleStatus, reason: NoticeReason, message: str) -> None:
+        if place.owner == NO_STREAM:
+            return
+        stream = self._streams[place.owner]
+        handle = int(place.table.handle[place.slot])
+        stream.handles.mark(np.array([handle], np.uint32), status)
+        stream.tell(reason, [handle], [place.next_step], message)
+
+
+def _stream_lost(expected: int) -> TidegateError:
+    return Displaced(f"the stream was lost before step {expected}", next_step=expected)
+
+
+def _ended(expected: int) -> TidegateError:
+    return SessionNotFound(f"the session was ended before step {expected}")

@@ -1,0 +1,97 @@
+"""What a client asks for when it opens sessions, what it is told, and what forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from tidegate.engine.pool import LoadedModel
+from tidegate.errors import InvalidRequest, ModelMismatch, SessionLost
+from tidegate.session.frames import Refusals
+from tidegate.session.limits import MAX_SESSION_ID_BYTES
+from tidegate.session.table import SessionTable
+
+
+class OpenMode(IntEnum):
+    """Numbered as on the wire."""
+
+    CREATE = 1
+    RESUME = 2
+    CREATE_OR_RESUME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What a client asks for.
+
+    Attributes:
+        model: Name of the model; "" with RESUME: whatever the session is pinned to.
+        version: Its version; "" or "latest": the newest.
+        sha256: Hash that the client expects; "" for any.
+        have: Per session, steps before this one are answered at the client; None for "unset".
+        held_from: Per session, the first input that the client can still send; None for "unset".
+        client_instance: Random bytes of the client; b"" for a client that has none.
+        attempt: The client's connection count.
+    """
+
+    model: str
+    version: str
+    sha256: str
+    mode: OpenMode
+    session_ids: list[str]
+    have: list[int | None]
+    held_from: list[int | None]
+    client_instance: bytes
+    attempt: int
+
+
+@dataclass(slots=True)
+class OpenResult:
+    """What became of each session, by its position in the request.
+
+    Attributes:
+        models: The version that each is pinned to; None where refused.
+        handles: 0 where refused.
+        next_steps: The step that each waits for.
+    """
+
+    models: list[LoadedModel | None]
+    handles: list[int]
+    next_steps: list[int]
+    errors: Refusals = field(default_factory=dict)
+
+
+def check_session_id(session_id: str) -> None:
+    """Raise InvalidRequest if this can be no session's id."""
+    size = len(session_id.encode())
+    if not 1 <= size <= MAX_SESSION_ID_BYTES:
+        raise InvalidRequest(f"session_id: expected 1 to {MAX_SESSION_ID_BYTES} bytes of UTF-8, got {size}")
+
+
+def check_version(request: OpenRequest, table: SessionTable) -> None:
+    """Refuse a session of another model, version or hash than the request names."""
+    manifest = table.model.manifest
+    wanted: list[tuple[str, str, str, Callable[[str], bool]]] = [
+        ("model.name", request.model, manifest.name, lambda _: True),
+        ("model.version", request.version, manifest.version, lambda v: v != "latest"),
+        ("model.sha256", request.sha256, manifest.sha256, lambda _: True),
+    ]
+    for name, asked, pinned, counts in wanted:
+        if asked and counts(asked) and asked != pinned:
+            raise ModelMismatch(f"{name}: the session is pinned to {pinned!r}, got {asked!r}")
+
+
+def check_reach(
+    next_step: int, session_id: str, have: int | None, held_from: int | None, *, final: bool
+) -> None:
+    """Refuse a resume that the newest state cannot serve; before the running batch is in, only if it never could."""
+    if have is None:
+        return
+    first = have if held_from is None else held_from
+    if next_step > have or (final and next_step < first):
+        raise SessionLost(
+            f"session {session_id!r}: the client can go on from a step in [{first}, {have}], "
+            f"the only state is at step {next_step}",
+            next_step=next_step,
+        )

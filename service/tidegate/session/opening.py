@@ -1,0 +1,240 @@
+"""Opening sessions on a stream: creating new ones and taking known ones over.
+
+A resume displaces: the network may have cut a client off without the server having noticed. The older
+stream's waiting rows are dropped, its running batch is written back, and only then does the newer one
+learn where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+
+from tidegate.engine.pool import ModelPool
+from tidegate.errors import (
+    ArenaFull,
+    Displaced,
+    InvalidRequest,
+    MessageTooLarge,
+    SessionExists,
+    SessionNotFound,
+    StaleAttempt,
+    TidegateError,
+)
+from tidegate.session.handles import HandleStatus
+from tidegate.session.limits import MAX_CLIENT_INSTANCE_BYTES, SessionLimits
+from tidegate.session.open_request import (
+    OpenMode,
+    OpenRequest,
+    OpenResult,
+    check_reach,
+    check_session_id,
+    check_version,
+)
+from tidegate.session.registry import Place, Registry
+from tidegate.session.stream import NoticeReason, SessionStream
+from tidegate.session.table import NO_STREAM, SessionTable
+from tidegate.tensor import SlotArray
+
+PIECE = 1024
+"""Sessions opened before others get the event loop."""
+
+
+class Opener:
+    """Opens sessions for all streams."""
+
+    def __init__(
+        self, pool: ModelPool, registry: Registry, streams: dict[int, SessionStream], limits: SessionLimits
+    ) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._streams = streams
+        self._limits = limits
+
+    async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
+        """Open the sessions of a request; each succeeds or fails by itself.
+
+        Raises:
+            InvalidRequest: The request's form is wrong.
+            MessageTooLarge: It names too many sessions.
+            ModelNotFound: There is no such model or version.
+            PackageError: The version is refused at load.
+        """
+        self._check(request)
+        table = None
+        if request.mode is not OpenMode.RESUME:
+            table = self._registry.table_of(
+                await self._pool.resolve(request.model, request.version, request.sha256)
+            )
+        count = len(request.session_ids)
+        result = OpenResult([None] * count, [0] * count, [0] * count)
+        for start in range(0, count, PIECE):
+            await self._open_piece(stream, request, result, table, range(start, min(start + PIECE, count)))
+            await asyncio.sleep(0)
+        return result
+
+    def _check(self, request: OpenRequest) -> None:
+        count = len(request.session_ids)
+        if count == 0:
+            raise InvalidRequest("session_ids: expected at least one, got none")
+        if count > self._limits.max_open_sessions:
+            raise MessageTooLarge(
+                f"session_ids: expected at most {self._limits.max_open_sessions}, got {count}"
+            )
+        if len(request.client_instance) > MAX_CLIENT_INSTANCE_BYTES:
+            raise InvalidRequest(
+                f"client_instance: expected at most {MAX_CLIENT_INSTANCE_BYTES} bytes, got {len(request.client_instance)}"
+            )
+        if not request.model and request.mode is not OpenMode.RESUME:
+            raise InvalidRequest("model.name: expected the name of a model, got an empty one")
+        for name, values in (("have", request.have), ("held_from", request.held_from)):
+            if len(values) != count:
+                raise InvalidRequest(f"{name}: expected none or one per session ({count}), got {len(values)}")
+
+    async def _open_piece(
+        self,
+        stream: SessionStream,
+        request: OpenRequest,
+        result: OpenResult,
+        table: SessionTable | None,
+        positions: range,
+    ) -> None:
+        """Open some of the sessions."""
+        new: dict[str, int] = {}
+        known: dict[int, Place] = {}
+        for i in positions:
+            session_id = request.session_ids[i]
+            try:
+                check_session_id(session_id)
+                if session_id in new:
+                    raise InvalidRequest(f"session_ids: {session_id!r} is named twice")
+                place = self._admit(request, i)
+            except TidegateError as error:
+                result.errors[i] = error
+                continue
+            if place is None:
+                new[session_id] = i
+            else:
+                known[i] = place
+        if new:
+            assert table is not None
+            self._create(stream, request, result, table, new)
+        if known:
+            await self._resume(stream, request, result, known)
+
+    def _admit(self, request: OpenRequest, i: int) -> Place | None:
+        """Where the i-th session is, None if it is to be created; raise what forbids opening it."""
+        session_id, have = request.session_ids[i], request.have[i]
+        place = self._registry.find(session_id)
+        if place is None:
+            if self._registry.tombstones.get(session_id) is not None:
+                self._registry.get(session_id)  # raises SessionLost
+            if request.mode is OpenMode.RESUME:
+                raise SessionNotFound(f"no session {session_id!r}")
+            if request.mode is OpenMode.CREATE_OR_RESUME and (have or 0) > 0:
+                raise SessionNotFound(
+                    f"no session {session_id!r}, and it is not created for a client that has answers before {have}"
+                )
+            return None
+        table, slot = place
+        if request.mode is OpenMode.CREATE and not (
+            request.client_instance and table.creator[slot] == request.client_instance
+        ):
+            raise SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
+        check_version(request, table)
+        if table.opener[slot] == request.client_instance and request.attempt < int(table.attempt[slot]):
+            raise StaleAttempt(f"attempt: expected at least {table.attempt[slot]}, got {request.attempt}")
+        check_reach(place.next_step, session_id, have, request.held_from[i], final=False)
+        return place
+
+    def _create(
+        self,
+        stream: SessionStream,
+        request: OpenRequest,
+        result: OpenResult,
+        table: SessionTable,
+        new: dict[str, int],
+    ) -> None:
+        ids = list(new)
+        room = min(len(ids), table.pool.num_free)
+        for session_id in ids[room:]:
+            result.errors[new[session_id]] = ArenaFull(
+                f"max_sessions: all {table.pool.capacity} slots of {table.model.manifest.label} are in use",
+                retry_after_s=self._limits.retry_after_s,
+            )
+        if room:
+            slots = self._registry.create(table, ids[:room], request.client_instance)
+            self._attach(stream, request, result, table, slots, [new[i] for i in ids[:room]])
+
+    async def _resume(
+        self, stream: SessionStream, request: OpenRequest, result: OpenResult, known: dict[int, Place]
+    ) -> None:
+        for table in {id(p.table): p.table for p in known.values()}.values():
+            positions = [i for i, p in known.items() if p.table is table]
+            slots = np.array([known[i].slot for i in positions], np.int32)
+            self._displace(table, slots)
+            self._attach(stream, request, result, table, slots, positions)
+            await table.model.engine.settle(slots)
+            mine = table.owner[slots] == stream.number
+            table.accepted[slots[mine]] = table.next_step[slots[mine]]
+            for i, slot in zip(positions, slots.tolist(), strict=True):
+                self._confirm(stream, request, result, i, Place(table, slot))
+
+    def _displace(self, table: SessionTable, slots: SlotArray) -> None:
+        """Take sessions from the streams that hold them, and drop what waits there."""
+        table.model.engine.drop(slots, _displaced)
+        for slot in slots[table.owner[slots] != NO_STREAM].tolist():
+            older = self._streams[int(table.owner[slot])]
+            handle = int(table.handle[slot])
+            older.handles.mark(np.array([handle], np.uint32), HandleStatus.DISPLACED)
+            older.tell(
+                NoticeReason.DISPLACED,
+                [handle],
+                [int(table.next_step[slot])],
+                f"session {table.ids[slot]!r} was resumed by another stream",
+            )
+
+    def _attach(
+        self,
+        stream: SessionStream,
+        request: OpenRequest,
+        result: OpenResult,
+        table: SessionTable,
+        slots: SlotArray,
+        positions: list[int],
+    ) -> None:
+        handles = stream.handles.give_out(table, slots)
+        table.owner[slots] = stream.number
+        table.handle[slots] = handles
+        table.last_used_s[slots] = time.monotonic()
+        table.attempt[slots] = request.attempt
+        for i, slot, handle, step in zip(
+            positions, slots.tolist(), handles.tolist(), table.next_step[slots].tolist(), strict=True
+        ):
+            table.opener[slot] = request.client_instance
+            result.models[i], result.handles[i], result.next_steps[i] = table.model, handle, step
+
+    def _confirm(
+        self, stream: SessionStream, request: OpenRequest, result: OpenResult, i: int, place: Place
+    ) -> None:
+        """Report where a resumed session stands now, or that it was lost to another in between."""
+        handle = np.array([result.handles[i]], np.uint32)
+        try:
+            if place.owner != stream.number or place.table.handle[place.slot] != handle[0]:
+                raise _displaced(place.next_step)
+            check_reach(
+                place.next_step, request.session_ids[i], request.have[i], request.held_from[i], final=True
+            )
+            result.next_steps[i] = place.next_step
+        except TidegateError as error:
+            if place.owner == stream.number:
+                place.table.owner[place.slot] = NO_STREAM
+            stream.handles.take_back(handle)
+            result.models[i], result.handles[i] = None, 0
+            result.errors[i] = error
+
+
+def _displaced(next_step: int) -> Displaced:
+    return Displaced(f"another stream has resumed the session at step {next_step}", next_step=next_step)

@@ -1,0 +1,188 @@
+"""Calls on one session by its id, for whoever does not keep a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.engine.frame import EngineFrame, Part, Source
+from tidegate.engine.pool import LoadedModel
+from tidegate.errors import InvalidRequest, SessionBusy, SessionExists, TidegateError
+from tidegate.protocol.lifecycle import Condition
+from tidegate.protocol.outputs import OutputSelection
+from tidegate.session.frames import judge_rows
+from tidegate.session.manager import SessionManager
+from tidegate.session.open_request import OpenMode, OpenRequest, check_session_id, check_version
+from tidegate.session.registry import Place
+from tidegate.session.table import NO_STREAM
+from tidegate.tensor import Array, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """What a session looks like from outside.
+
+    Attributes:
+        next_step: Steps applied.
+        last_used_s: Unix time of its last use.
+    """
+
+    session_id: str
+    model: LoadedModel
+    condition: Condition
+    next_step: int
+    last_used_s: float
+
+
+class SingleCalls:
+    """Single calls on the sessions of one server."""
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+        self._registry = manager.registry
+
+    async def place(self, request: OpenRequest) -> Place:
+        """Find the one session of a request, creating it if the mode says so.
+
+        Raises:
+            SessionNotFound: It does not exist and is not to be created.
+            SessionExists: It exists and is to be created.
+            ModelMismatch: It is pinned to another version than the one named.
+        """
+        self._manager.check_running()
+        session_id = request.session_ids[0]
+        check_session_id(session_id)
+        if request.mode is OpenMode.RESUME or self._registry.find(session_id) is not None:
+            return self._existing(request, session_id)
+        if not request.model:
+            raise InvalidRequest("model.name: expected the name of a model, got an empty one")
+        model = await self._manager.pool.resolve(request.model, request.version, request.sha256)
+        if self._registry.condition(session_id) is not Condition.UNKNOWN:
+            return self._existing(request, session_id)
+        table = self._registry.table_of(model)
+        slots = self._registry.create(table, [session_id], request.client_instance)
+        table.last_used_s[slots] = time.monotonic()
+        return Place(table, int(slots[0]))
+
+    async def step(
+        self, place: Place, first_step: int, inputs: Sequence[Array], selection: OutputSelection
+    ) -> tuple[list[Array], int]:
+        """Step a session that no stream holds.
+
+        Args:
+            place: The session.
+            first_step: Number of the first of the steps.
+            inputs: One array per model input, `[1, T, step_shape...]`.
+            selection: Which answers are wanted.
+
+        Returns:
+            One array per model output, `[steps, step_shape...]`, and the number of the next step.
+
+        Raises:
+            SessionBusy: A stream holds the session.
+            WrongStep: `first_step` is not the number that the session waits for.
+            InvalidRequest: A value is not finite.
+        """
+        self._manager.check_running()
+        table, slot = place
+        if place.owner != NO_STREAM:
+            raise SessionBusy(f"a stream holds session {table.ids[slot]!r}: step it there, or resume it")
+        slots, first = np.array([slot], np.int32), np.array([first_step], np.int64)
+        refused = judge_rows(table, slots, first, inputs)
+        if refused:
+            raise refused[0]
+        num_bytes = sum(x.nbytes for x in inputs)
+        self._manager.budget.take(num_bytes)
+        try:
+            return await self._run(place, first, inputs, selection), first_step + inputs[0].shape[1]
+        finally:
+            self._manager.budget.give_back(num_bytes)
+
+    def view(self, session_id: str) -> SessionView:
+        """Look at a session.
+
+        Raises:
+            SessionNotFound: No session has this id.
+            SessionLost: Its state was given up.
+        """
+        table, slot = self._registry.get(session_id)
+        idle_s = time.monotonic() - float(table.last_used_s[slot])
+        return SessionView(
+            session_id,
+            table.model,
+            self._registry.condition(session_id),
+            int(table.next_step[slot]),
+            time.time() - idle_s,
+        )
+
+    async def page(self, model_name: str, after: str, size: int) -> tuple[list[SessionView], bool]:
+        """Sessions in order of their ids.
+
+        Args:
+            model_name: Only sessions of this model; "" for all.
+            after: Only ids greater than this.
+            size: At most so many.
+
+        Returns:
+            The sessions, and whether there are more.
+        """
+        ids = self._registry.ids()
+        first = await asyncio.to_thread(
+            heapq.nsmallest, size + 1, (i for i in ids if i > after and self._is_of(i, model_name))
+        )
+        known = [i for i in first[:size] if self._registry.find(i) is not None]
+        return [self.view(i) for i in known], len(first) > size
+
+    def _is_of(self, session_id: str, model_name: str) -> bool:
+        place = self._registry.find(session_id)
+        return place is not None and model_name in ("", place.table.model.manifest.name)
+
+    def _existing(self, request: OpenRequest, session_id: str) -> Place:
+        if request.mode is OpenMode.CREATE:
+            raise self._exists(session_id)
+        place = self._registry.get(session_id)
+        check_version(request, place.table)
+        return place
+
+    def _exists(self, session_id: str) -> TidegateError:
+        place = self._registry.get(session_id)
+        return SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
+
+    async def _run(
+        self, place: Place, first: IntArray, inputs: Sequence[Array], selection: OutputSelection
+    ) -> list[Array]:
+        table, slot = place
+        parts: list[Part] = []
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def collect(part: Part) -> None:
+            parts.append(part)
+            if part.errors:
+                table.accepted[slot] = table.next_step[slot]
+            if part.complete and not done.done():
+                done.set_result(None)
+
+        table.accepted[slot] += inputs[0].shape[1]
+        table.last_used_s[slot] = time.monotonic()
+        frame = EngineFrame(
+            np.array([slot], np.int32),
+            first,
+            inputs,
+            outputs=selection,
+            source=Source(),
+            arrived_s=time.monotonic(),
+            deadline_s=None,
+            on_part=collect,
+        )
+        table.model.engine.submit(frame)
+        await done
+        for part in parts:
+            if part.errors:
+                raise part.errors[0]
+        answered = [p.outputs for p in parts if p.outputs]
+        return [np.concatenate(arrays, axis=1)[0] for arrays in zip(*answered, strict=True)]

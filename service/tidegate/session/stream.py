@@ -1,0 +1,65 @@
+"""One client stream, as the sessions see it: what it holds and where its answers go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from tidegate.engine.frame import Source
+from tidegate.session.frames import Answer
+from tidegate.session.handles import HandleArray, HandleMap
+from tidegate.tensor import IntArray
+
+
+class NoticeReason(IntEnum):
+    """Numbered as on the wire."""
+
+    DISPLACED = 1
+    ENDED = 2
+    EVICTED = 3
+    DRAINING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that happened to sessions without their stream's asking.
+
+    Attributes:
+        handles: The sessions; empty for all of the stream.
+        next_steps: Steps that each had applied.
+    """
+
+    reason: NoticeReason
+    handles: HandleArray
+    next_steps: IntArray
+    message: str
+
+
+class SessionStream:
+    """A stream's end in the session layer.
+
+    Attributes:
+        number: Unique among the server's streams, from 1.
+        handles: The sessions that it holds.
+        source: Its frames in the engines.
+        send: Takes answers, in the order in which they are given.
+        notify: Takes notices.
+    """
+
+    def __init__(
+        self, number: int, *, send: Callable[[Answer], None], notify: Callable[[Notice], None]
+    ) -> None:
+        self.number = number
+        self.handles = HandleMap()
+        self.source = Source()
+        self.send = send
+        self.notify = notify
+
+    def tell(
+        self, reason: NoticeReason, handles: Sequence[int], next_steps: Sequence[int], message: str
+    ) -> None:
+        """Send a notice about some handles."""
+        self.notify(Notice(reason, np.array(handles, np.uint32), np.array(next_steps, np.int64), message))

@@ -1,0 +1,99 @@
+"""The sessions of one loaded model version, as arrays by slot.
+
+The engine counts the steps that have run (`engine.next_step`); the table counts those that have been
+accepted (`accepted`), which is where the next row must begin. The two are equal when nothing of a
+session is waiting.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.engine.pool import LoadedModel
+from tidegate.runner.slots import SlotPool
+from tidegate.tensor import IntArray, SlotArray
+
+NO_STREAM = 0
+"""Owner of a detached session."""
+
+
+class SessionTable:
+    """Sessions of one version. Slots index every array; slot 0 is nobody's.
+
+    Attributes:
+        model: The version.
+        ids: Id of each slot's session; "" for a free slot.
+        accepted: Number of the step that each session's next row must begin with.
+        owner: Number of the stream that holds each session, or NO_STREAM.
+        handle: The handle that names it there.
+        last_used_s: Monotonic time of the last accepted row, open or detach.
+        opener: Client instance that opened it last.
+        attempt: That client's attempt number.
+        creator: Client instance that created it.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        capacity = model.runner.arena.capacity
+        self.model = model
+        self.pool = SlotPool(capacity)
+        self.ids: list[str] = [""] * (capacity + 1)
+        self.opener: list[bytes] = [b""] * (capacity + 1)
+        self.creator: list[bytes] = [b""] * (capacity + 1)
+        self.accepted: IntArray = np.zeros(capacity + 1, np.int64)
+        self.owner: NDArray[np.int64] = np.zeros(capacity + 1, np.int64)
+        self.handle: NDArray[np.uint32] = np.zeros(capacity + 1, np.uint32)
+        self.attempt: NDArray[np.uint64] = np.zeros(capacity + 1, np.uint64)
+        self.last_used_s: NDArray[np.float64] = np.full(capacity + 1, np.inf)
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions in memory."""
+        return self.pool.capacity - self.pool.num_free
+
+    @property
+    def num_attached(self) -> int:
+        """Sessions that a stream holds."""
+        return int(np.count_nonzero(self.owner))
+
+    @property
+    def next_step(self) -> IntArray:
+        """Steps applied, by slot."""
+        return self.model.engine.next_step
+
+    def create(self, ids: list[str], creator: bytes) -> SlotArray:
+        """Give new sessions slots and the initial state, detached.
+
+        Raises:
+            ArenaFull: There are fewer free slots; nothing was created.
+        """
+        slots = self.pool.acquire(len(ids))
+        self.model.runner.arena.reset(slots)
+        self.accepted[slots] = 0
+        self.next_step[slots] = 0
+        for slot, session_id in zip(slots.tolist(), ids, strict=True):
+            self.ids[slot] = session_id
+            self.creator[slot] = creator
+        return slots
+
+    def release(self, slots: SlotArray) -> None:
+        """Free the slots of sessions that exist no more."""
+        self.owner[slots] = NO_STREAM
+        self.last_used_s[slots] = np.inf
+        for slot in slots.tolist():
+            self.ids[slot] = ""
+            self.opener[slot] = self.creator[slot] = b""
+        self.pool.release(slots)
+
+    def idle_since(self, time_s: float) -> SlotArray:
+        """Detached sessions that nobody has used since `time_s` (monotonic)."""
+        return np.flatnonzero((self.owner == NO_STREAM) & (self.last_used_s < time_s)).astype(np.int32)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the books do not add up."""
+        used = np.fromiter((bool(i) for i in self.ids), np.bool_, len(self.ids))
+        assert int(used.sum()) == self.num_sessions, "slots in use and ids differ in number"
+        assert not used[0], "slot 0 is used"
+        assert not self.owner[~used].any(), "a free slot is owned"
+        assert (self.accepted[used] >= self.next_step[used]).all(), "more steps applied than accepted"
+        self.model.engine.check_integrity()
