@@ -50,7 +50,11 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
             f"--device cuda: ONNX Runtime {ort.__version__} has no CUDA provider, only "
             f"{', '.join(ort.get_available_providers())}: install 'tidegate[gpu]' or use --device cpu"
         )
-    return "cuda" if cuda_is_there and wanted != "cpu" else "cpu"
+    if wanted == "cpu" or not cuda_is_there:
+        return "cpu"
+    # The wheels of CUDA and cuDNN keep their libraries where the system's loader does not look.
+    ort.preload_dlls(directory="")
+    return "cuda"
 
 
 def make_session(onnx: bytes, *, device: Device, threads: int, label: str) -> ort.InferenceSession:
