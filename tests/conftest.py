@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.onnx_models import decay_package, lstm_package
 from support.server import MODELS, ServerProcess
 

@@ -19,11 +19,10 @@ from tidegate.cli.answers import AnswerFile
 from tidegate.cli.connection import address_option
 from tidegate.cli.feeding import Feeder
 from tidegate.client import AsyncClient, ModelInfo, Session
+from tidegate.client.opening import Mode
 from tidegate.errors import ConfigError, ModelMismatch, SessionNotFound
 from tidegate.model.manifest import InputSpec, TimeRules
 from tidegate.model.time_rules import RowReader
-
-Mode = Literal["create", "resume", "create-or-resume"]
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc.aio
 
 from tidegate.client.calls import ModelCalls, SessionCalls, StepAnswer
 from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions, connect
 from tidegate.client.fleet import Fleet
-from tidegate.client.group import MODES, Mode, OpenOptions, SessionGroup
+from tidegate.client.group import SessionGroup
+from tidegate.client.opening import MODES, Mode, OpenOptions
 from tidegate.client.session import Inputs, Session
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
 from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.v1.model_pb2 import ModelVersion
-from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
+from tidegate.v1.session_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:
+    # The generated stubs have these names for type checkers alone.
+    from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 
 class AsyncClient:

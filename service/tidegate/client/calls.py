@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import grpc.aio
 import numpy as np
 
 from tidegate.client.codec import encode_inputs
 from tidegate.client.errors import from_rpc_error
-from tidegate.client.group import MODES, Mode
+from tidegate.client.opening import MODES, Mode
 from tidegate.client.session import Inputs
 from tidegate.client.signature import ModelInfo, TensorSpec, data_type, dtype_of, model_info
 from tidegate.errors import InternalError
 from tidegate.tensor import Array
 from tidegate.v1 import model_pb2, session_pb2
-from tidegate.v1.model_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
-from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
+from tidegate.v1.model_pb2_grpc import ModelServiceStub
+from tidegate.v1.session_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:
+    # The generated stubs have these names for type checkers alone.
+    from tidegate.v1.model_pb2_grpc import ModelServiceAsyncStub
+    from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 Condition = Literal["unspecified", "attached", "detached", "passivated"]
 

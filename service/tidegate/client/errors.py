@@ -184,7 +184,8 @@ class _Recipe:
 
 
 def _recipe(error_class: type[TidegateError]) -> _Recipe:
-    facts = [p for p in inspect.signature(error_class).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    parameters = inspect.signature(error_class.__init__).parameters.values()
+    facts = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     required = frozenset(p.name for p in facts if p.default is p.empty)
     return _Recipe(error_class, frozenset(p.name for p in facts), required)
 

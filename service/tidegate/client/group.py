@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from tidegate.client.errors import CallTimedOut, FleetError, StreamLost, from_message
+from tidegate.client.opening import OpenOptions
 from tidegate.client.outbox import PendingCall
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
@@ -27,38 +28,10 @@ from tidegate.tensor import Array, IntArray
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.model_pb2 import ModelVersion
 
-Mode = Literal["create", "resume", "create-or-resume"]
-
 LEAVE_TIMEOUT_S = 10.0
 """Longest that leaving a session waits for what is under way and for the server's word."""
 
-MODES: dict[Mode, pb.OpenMode.ValueType] = {
-    "create": pb.OPEN_MODE_CREATE,
-    "resume": pb.OPEN_MODE_RESUME,
-    "create-or-resume": pb.OPEN_MODE_CREATE_OR_RESUME,
-}
-
 _CHUNK = 1024  # Sessions in one open, within what the server takes.
-
-
-@dataclass(frozen=True)
-class OpenOptions:
-    """How sessions are opened.
-
-    Attributes:
-        model: Name and version; an empty version is the newest.
-        mode: Whether the ids must be new.
-        client_instance: Random bytes of this client.
-        attempt: Number of this client's connection.
-        next_steps: Where to continue, per session: the answers before it are kept, and the inputs from
-            it on can be sent. None: at the newest state.
-    """
-
-    model: ModelVersion
-    mode: Mode
-    client_instance: bytes
-    attempt: int
-    next_steps: Sequence[int] | None = None
 
 
 @dataclass
@@ -105,7 +78,7 @@ class SessionGroup:
         start = 0
         while start < len(self.ids):
             stop = min(start + min(_CHUNK, self.stream.max_open_sessions), len(self.ids))
-            request = self._open_request(options, start, stop)
+            request = options.request(self.ids, start, stop)
             await self.stream.open(request, self, partial(self._enter, start))
             start = stop
         if not self.lost and len(self._versions) == 1:
@@ -222,18 +195,6 @@ class SessionGroup:
         order = np.argsort(self.handles)
         rows = order[np.searchsorted(self.handles, handles, sorter=order)]
         self.durable_steps[rows] = steps
-
-    def _open_request(self, options: OpenOptions, start: int, stop: int) -> pb.Open:
-        steps = [] if options.next_steps is None else options.next_steps[start:stop]
-        return pb.Open(
-            client_instance=options.client_instance,
-            attempt=options.attempt,
-            model=options.model,
-            mode=MODES[options.mode],
-            session_ids=self.ids[start:stop],
-            have=steps,
-            held_from=steps,
-        )
 
     def _enter(self, start: int, opened: pb.Opened) -> None:
         stop = start + len(opened.handles)

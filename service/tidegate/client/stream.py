@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -26,7 +26,10 @@ from tidegate.errors import (
     TidegateError,
 )
 from tidegate.v1 import stream_pb2 as pb
-from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+if TYPE_CHECKING:
+    # The generated stubs have these names for type checkers alone.
+    from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 END_TIMEOUT_S = 2.0
 """Longest wait for the server to end a stream that the client has finished with."""

@@ -17,7 +17,7 @@ from tidegate.client.aio import AsyncClient
 from tidegate.client.calls import ModelCalls, SessionCalls, SessionInfo, StepAnswer
 from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions
 from tidegate.client.fleet import Fleet
-from tidegate.client.group import Mode
+from tidegate.client.opening import Mode
 from tidegate.client.portal import Portal
 from tidegate.client.session import Inputs, Outputs, Session
 from tidegate.client.signature import ModelInfo
