@@ -18,6 +18,7 @@ from tidegate.engine.frame import EngineFrame
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import (
     Displaced,
+    InvalidRequest,
     ModelInUse,
     ServerStopping,
     SessionNotFound,
@@ -132,6 +133,29 @@ class SessionManager:
             stream.send(refuse_all(request, refusals))
             return
         self._queue(stream, request, table, slots, rows, inputs, refusals)
+
+    def ack(self, stream: SessionStream, handles: HandleArray, steps: IntArray) -> None:
+        """The application has kept the answers before these steps.
+
+        Nothing follows from it while the store keeps one state per session, in memory.
+
+        Raises:
+            InvalidRequest: The lists differ in length, or a step lies ahead of its session.
+            SessionNotFound: A handle stands for no session on this stream.
+        """
+        if len(steps) != len(handles):
+            raise InvalidRequest(
+                f"ack.steps: expected one number per handle ({len(handles)}), got {len(steps)}"
+            )
+        for error in judge_handles(stream, handles).values():
+            raise error
+        for number, table in enumerate(stream.handles.tables):
+            mine = np.flatnonzero(stream.handles.table_numbers(handles) == number)
+            ahead = mine[steps[mine] > table.next_step[stream.handles.slots(handles[mine])]]
+            if len(ahead):
+                raise InvalidRequest(
+                    f"ack.steps: step {steps[ahead[0]]} of handle {handles[ahead[0]]} has not been answered"
+                )
 
     async def close(
         self, stream: SessionStream, handles: HandleArray, *, end: bool

@@ -1,0 +1,189 @@
+"""The composition root: puts a server together, starts it, and stops it.
+
+Order of the start: the first ONNX Runtime session (see `runner.ort`), ports, models with their probe
+and warm-up, ready. Order of the stop: not ready, streams told, frames in flight answered, closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+import onnxruntime
+
+from tidegate import __version__
+from tidegate.config import ServerSettings
+from tidegate.engine.pool import ModelPool, PoolOptions
+from tidegate.repository.repository import Repository
+from tidegate.rpc.http import HttpServer, start_http
+from tidegate.rpc.server import GrpcServer, start_grpc
+from tidegate.runner.ort import Device, choose_device, treat_denormals_as_zero
+from tidegate.runner.runner import RunnerOptions
+from tidegate.session.limits import SessionLimits
+from tidegate.session.manager import SessionManager
+from tidegate.telemetry.logs import configure_logging
+from tidegate.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+MAX_SWEEP_INTERVAL_S = 30.0
+"""Longest time between two looks for idle sessions."""
+
+
+def serve(settings: ServerSettings) -> None:
+    """Run a server until SIGTERM or SIGINT; returns when it has stopped.
+
+    Raises:
+        ConfigError: A port is in use, or the repository is not there.
+        DeviceUnavailable: The device that is asked for cannot run models here.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    treat_denormals_as_zero()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings))
+
+
+async def _run(settings: ServerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(settings)
+    try:
+        starting = asyncio.create_task(server.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await stopping
+        starting.cancel()
+    finally:
+        await server.stop()
+
+
+class Server:
+    """One server: its models, its sessions, its two ports."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Put the parts together; nothing listens yet.
+
+        Raises:
+            ConfigError: The repository is not there.
+            DeviceUnavailable: The device that is asked for cannot run models here.
+        """
+        self._settings = settings
+        self._metrics = Metrics()
+        self._metrics.build_info.info(_versions())
+        device = choose_device(settings.device)
+        self._pool = ModelPool(Repository(settings.models), _pool_options(settings, device), self._metrics)
+        self._sessions = SessionManager(self._pool, _session_limits(settings), self._metrics)
+        self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._obstacle: str | None = "starting: models are being loaded"
+
+    async def start(self) -> None:
+        """Listen, load the models, and become ready.
+
+        Raises:
+            ConfigError: A port is in use.
+            DeviceUnavailable: The device does not start.
+        """
+        settings = self._settings
+        self._http = await start_http(
+            settings.http_host, settings.http_port, metrics=self._metrics, readiness=lambda: self._obstacle
+        )
+        self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
+        self._pool.on_change = self._grpc.show_model
+        await self._pool.load_newest_of_each()
+        self._sweeper = asyncio.create_task(self._sweep())
+        self._obstacle = None
+        self._metrics.server_ready.set(1)
+        await self._grpc.health.set_ready()
+        ports = {"grpc_port": self._grpc.port, "http_port": self._http.port, "pid": os.getpid()}
+        if settings.ready_file is not None:
+            _write_whole(settings.ready_file, json.dumps(ports))
+        log.info("ready", extra={"models": len(self._pool.models()), **ports, **_versions()})
+
+    async def stop(self) -> None:
+        """Answer what is in flight and close; does nothing to parts that never started."""
+        self._obstacle = "stopping: frames in flight are being answered"
+        self._metrics.server_ready.set(0)
+        log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
+        self._sessions.drain()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._grpc is not None:
+            await self._grpc.stop(self._settings.drain_grace_s)
+        if self._http is not None:
+            await self._http.close()
+        self._pool.close()
+        log.info("stopped", extra={"sessions_lost": len(self._sessions.registry)})
+
+    async def _sweep(self) -> None:
+        """Look for idle sessions, and for errors in our own books."""
+        interval_s = min(self._settings.detached_idle_timeout_s / 4, MAX_SWEEP_INTERVAL_S)
+        while True:
+            await asyncio.sleep(interval_s)
+            self._sessions.evict_idle()
+
+
+def _pool_options(settings: ServerSettings, device: Device) -> PoolOptions:
+    return PoolOptions(
+        runner=RunnerOptions(
+            device=device,
+            intra_op_threads=settings.intra_op_threads,
+            max_batch_size=settings.max_batch_size,
+            max_sessions=settings.max_sessions,
+        ),
+        max_slice_steps=settings.max_slice_steps,
+        max_queue_delay_us=settings.max_queue_delay_us,
+    )
+
+
+def _session_limits(settings: ServerSettings) -> SessionLimits:
+    return SessionLimits(
+        max_frame_rows=settings.max_frame_rows,
+        max_frame_steps=settings.max_frame_steps,
+        max_message_bytes=settings.max_message_bytes,
+        max_frames_in_flight=settings.max_frames_in_flight,
+        max_open_sessions=settings.max_open_sessions,
+        max_pending_bytes=settings.max_pending_bytes,
+        max_streams=settings.max_streams,
+        max_tombstones=settings.max_tombstones,
+        detached_idle_timeout_s=settings.detached_idle_timeout_s,
+        retry_after_s=settings.load_retry_s,
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "grpcio": grpc.__version__,
+    }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A reader of the file sees all of it or none."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """Uvloop where it exists: about a fifth less CPU per message."""
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.Loop

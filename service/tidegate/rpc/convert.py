@@ -1,0 +1,191 @@
+"""Between protobuf messages and what the layers below speak: plain values and arrays.
+
+Packed lists become arrays and back in one call each; no object is made per row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tidegate.engine.pool import LoadedModel
+from tidegate.errors import InvalidRequest, TidegateError
+from tidegate.protocol.outputs import OutputSelection
+from tidegate.rpc.status import to_error
+from tidegate.session.frames import Answer, FrameRequest
+from tidegate.session.handles import HandleArray
+from tidegate.session.limits import SessionLimits
+from tidegate.session.open_request import OpenMode, OpenRequest, OpenResult
+from tidegate.session.stream import Notice
+from tidegate.tensor import Array, IntArray
+from tidegate.v1 import model_pb2, stream_pb2
+from tidegate.v1.error_pb2 import IndexedError
+
+MAX_STEP = 2**62
+"""Step numbers beyond this are a mistake, and would overflow the arithmetic on them."""
+
+
+def frame_request(frame: stream_pb2.Frame, arrived_s: float) -> FrameRequest:
+    """Read a frame.
+
+    Raises:
+        InvalidRequest: A number that no frame can have.
+    """
+    return FrameRequest(
+        frame_id=frame.frame_id,
+        handles=handle_array(frame.handles),
+        num_steps=frame.num_steps,
+        first_steps=step_array("first_steps", frame.first_steps),
+        inputs=frame.inputs,
+        outputs=output_selection(frame.outputs),
+        time_limit_s=frame.time_limit_us / 1e6 if frame.HasField("time_limit_us") else None,
+        arrived_s=arrived_s,
+    )
+
+
+def open_request(message: stream_pb2.Open) -> OpenRequest:
+    """Read an open.
+
+    Raises:
+        InvalidRequest: The mode is not set, or a list has another length than the sessions.
+    """
+    count = len(message.session_ids)
+    return OpenRequest(
+        model=message.model.name,
+        version=message.model.version,
+        sha256=message.model.sha256,
+        mode=open_mode(message.mode),
+        session_ids=list(message.session_ids),
+        have=_optional_steps("have", message.have, count),
+        held_from=_optional_steps("held_from", message.held_from, count),
+        client_instance=message.client_instance,
+        attempt=message.attempt,
+    )
+
+
+def open_mode(mode: int) -> OpenMode:
+    """Read the way of opening.
+
+    Raises:
+        InvalidRequest: It is not one of the enum's.
+    """
+    try:
+        return OpenMode(mode)
+    except ValueError:
+        raise InvalidRequest(f"mode: expected CREATE, RESUME or CREATE_OR_RESUME, got {mode}") from None
+
+
+def output_selection(selection: int) -> OutputSelection:
+    """Read which answers are wanted; unset means all.
+
+    Raises:
+        InvalidRequest: It is not one of the enum's.
+    """
+    try:
+        return OutputSelection(selection or OutputSelection.ALL)
+    except ValueError:
+        raise InvalidRequest(f"outputs: expected ALL, LAST or NONE, got {selection}") from None
+
+
+def handle_array(handles: Sequence[int]) -> HandleArray:
+    """Packed handles as an array, shape (n,)."""
+    return np.fromiter(handles, np.uint32, len(handles))
+
+
+def step_array(field: str, steps: Sequence[int]) -> IntArray:
+    """Packed step numbers as an array, shape (n,).
+
+    Raises:
+        InvalidRequest: A number is beyond `MAX_STEP`.
+    """
+    numbers = np.fromiter(steps, np.uint64, len(steps))
+    if len(numbers) and numbers.max() > MAX_STEP:
+        raise InvalidRequest(f"{field}: expected step numbers up to {MAX_STEP}, got {numbers.max()}")
+    return numbers.astype(np.int64)
+
+
+def frame_result(answer: Answer) -> stream_pb2.FrameResult:
+    """The message for an answer."""
+    return stream_pb2.FrameResult(
+        frame_id=answer.frame_id,
+        rows=None if answer.rows is None else answer.rows.tolist(),
+        step_offset=answer.step_offset,
+        num_steps=answer.num_steps,
+        outputs=[raw_bytes(o) for o in answer.outputs],
+        errors=[indexed_error(i, e) for i, e in answer.errors.items()],
+        complete=answer.complete,
+        queue_us=_microseconds(answer.queue_s),
+        run_us=_microseconds(answer.run_s),
+    )
+
+
+def opened(open_id: int, result: OpenResult, limits: SessionLimits) -> stream_pb2.Opened:
+    """The message for opened sessions; all numbers have one entry per session asked for."""
+    models = list(dict.fromkeys(m for m in result.models if m is not None))
+    index = {model: i for i, model in enumerate(models)}
+    return stream_pb2.Opened(
+        open_id=open_id,
+        models=[model_version(m) for m in models],
+        model_index=[index[m] if m else 0 for m in result.models] if len(models) > 1 else None,
+        handles=result.handles,
+        next_steps=result.next_steps,
+        durable_steps=[0] * len(result.handles),
+        errors=[indexed_error(i, e) for i, e in result.errors.items()],
+        limits=stream_pb2.Limits(
+            max_frame_rows=limits.max_frame_rows,
+            max_frame_steps=limits.max_frame_steps,
+            max_message_bytes=limits.max_message_bytes,
+            max_frames_in_flight=limits.max_frames_in_flight,
+            max_open_sessions=limits.max_open_sessions,
+            durable=False,
+        ),
+    )
+
+
+def notice_message(notice: Notice) -> stream_pb2.Notice:
+    """The message for a notice."""
+    return stream_pb2.Notice(
+        reason=stream_pb2.NoticeReason.ValueType(notice.reason),
+        handles=notice.handles.tolist(),
+        next_steps=notice.next_steps.tolist(),
+        message=notice.message,
+    )
+
+
+def indexed_error(index: int, error: TidegateError) -> IndexedError:
+    """The message for the error of one row or session."""
+    return IndexedError(index=index, error=to_error(error))
+
+
+def model_version(model: LoadedModel) -> model_pb2.ModelVersion:
+    """Name, version and hash of a loaded version."""
+    manifest = model.manifest
+    return model_pb2.ModelVersion(name=manifest.name, version=manifest.version, sha256=manifest.sha256)
+
+
+def raw_bytes(values: Array) -> bytes:
+    """Elements in C order; all arrays of ours are little-endian."""
+    return values.tobytes()
+
+
+def timestamp(unix_s: float) -> Timestamp:
+    """A moment, as protobuf has it."""
+    return Timestamp(seconds=int(unix_s), nanos=int(unix_s % 1 * 1e9))
+
+
+def now_s() -> float:
+    """Monotonic seconds, on the engines' clock."""
+    return time.monotonic()
+
+
+def _optional_steps(field: str, steps: Sequence[int], count: int) -> list[int | None]:
+    if len(steps) not in (0, count):
+        raise InvalidRequest(f"{field}: expected none or one per session ({count}), got {len(steps)}")
+    return [None] * count if not steps else [s if s >= 0 else None for s in steps]
+
+
+def _microseconds(seconds: float) -> int:
+    return min(int(seconds * 1e6), 2**32 - 1)

@@ -1,0 +1,154 @@
+"""`SessionService`: the stream, and single calls on a session by its id.
+
+Each method converts, delegates, converts; the interceptor turns errors into statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from grpc import aio
+
+from tidegate.errors import InvalidRequest, Unsupported
+from tidegate.protocol.lifecycle import Condition
+from tidegate.rpc import convert, tensors
+from tidegate.rpc.streaming import Connection, Context
+from tidegate.session.manager import SessionManager
+from tidegate.session.open_request import OpenMode, OpenRequest
+from tidegate.session.single import SessionView, SingleCalls
+from tidegate.telemetry.metrics import Metrics
+from tidegate.v1 import session_pb2 as pb
+from tidegate.v1 import session_pb2_grpc, stream_pb2
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+UnaryContext = aio.ServicerContext[Any, Any]
+
+_CONDITIONS = {
+    Condition.ATTACHED: pb.SESSION_CONDITION_ATTACHED,
+    Condition.DETACHED: pb.SESSION_CONDITION_DETACHED,
+}
+
+
+class SessionServicer(session_pb2_grpc.SessionServiceServicer):
+    """The service on top of one session manager."""
+
+    def __init__(self, manager: SessionManager, metrics: Metrics) -> None:
+        self._manager = manager
+        self._calls = SingleCalls(manager)
+        self._metrics = metrics
+        self._connections: set[Connection] = set()
+
+    async def Stream(  # type: ignore[override]  # a coroutine that reads and writes beats a generator
+        self, request_iterator: AsyncIterator[stream_pb2.StreamRequest], context: Context
+    ) -> None:
+        """Serve one stream."""
+        connection = Connection(self._manager, self._metrics, context)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    def drain(self) -> None:
+        """End every stream once what it sent is answered."""
+        for connection in self._connections:
+            connection.drain()
+
+    async def StepSession(
+        self, request: pb.StepSessionRequest, context: UnaryContext
+    ) -> pb.StepSessionResponse:
+        """Step a session that no stream holds, creating it if the mode says so."""
+        if not request.HasField("first_step"):
+            raise InvalidRequest("first_step: expected the number of the first of these steps, got none")
+        first = int(convert.step_array("first_step", [request.first_step])[0])
+        selection = convert.output_selection(request.outputs)
+        place = await self._calls.place(_place_request(request))
+        inputs = tensors.read_inputs(place.table.model.manifest, request.inputs)
+        outputs, next_step = await self._calls.step(place, first, inputs, selection)
+        return pb.StepSessionResponse(
+            next_step=next_step,
+            outputs=tensors.write_outputs(place.table.model.manifest, outputs),
+            model=convert.model_version(place.table.model),
+        )
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: UnaryContext) -> pb.GetSessionResponse:
+        """Look at one session."""
+        return pb.GetSessionResponse(session=_session(self._calls.view(request.session_id)))
+
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, context: UnaryContext
+    ) -> pb.ListSessionsResponse:
+        """A page of sessions, in order of their ids; the page token is the last id."""
+        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        views, more = await self._calls.page(request.model_name, request.page_token, size)
+        return pb.ListSessionsResponse(
+            sessions=[_session(v) for v in views],
+            next_page_token=views[-1].session_id if more and views else "",
+        )
+
+    async def CloseSession(
+        self, request: pb.CloseSessionRequest, context: UnaryContext
+    ) -> pb.CloseSessionResponse:
+        """End a session."""
+        return pb.CloseSessionResponse(next_step=await self._manager.end_session(request.session_id))
+
+    async def ForkSession(
+        self, request: pb.ForkSessionRequest, context: UnaryContext
+    ) -> pb.ForkSessionResponse:
+        """Not offered yet."""
+        raise _later("ForkSession")
+
+    async def ExportSession(
+        self, request: pb.ExportSessionRequest, context: UnaryContext
+    ) -> pb.ExportSessionResponse:
+        """Not offered yet."""
+        raise _later("ExportSession")
+
+    async def ImportSession(
+        self, request: pb.ImportSessionRequest, context: UnaryContext
+    ) -> pb.ImportSessionResponse:
+        """Not offered yet."""
+        raise _later("ImportSession")
+
+    async def ForecastSession(
+        self, request: pb.ForecastSessionRequest, context: UnaryContext
+    ) -> pb.ForecastSessionResponse:
+        """Not offered yet."""
+        raise _later("ForecastSession")
+
+    async def InspectSession(
+        self, request: pb.InspectSessionRequest, context: UnaryContext
+    ) -> pb.InspectSessionResponse:
+        """Not offered yet."""
+        raise _later("InspectSession")
+
+
+def _place_request(request: pb.StepSessionRequest) -> OpenRequest:
+    return OpenRequest(
+        model=request.model.name,
+        version=request.model.version,
+        sha256=request.model.sha256,
+        mode=convert.open_mode(request.mode or OpenMode.RESUME),
+        session_ids=[request.session_id],
+        have=[None],
+        held_from=[None],
+        client_instance=b"",
+        attempt=0,
+    )
+
+
+def _session(view: SessionView) -> pb.Session:
+    return pb.Session(
+        session_id=view.session_id,
+        model=convert.model_version(view.model),
+        condition=_CONDITIONS[view.condition],
+        next_step=view.next_step,
+        last_used_at=convert.timestamp(view.last_used_s),
+    )
+
+
+def _later(method: str) -> Unsupported:
+    return Unsupported(f"{method} is not offered by this version of tidegate")

@@ -1,0 +1,245 @@
+"""`SessionService.Stream`: one client's connection, from bytes to frames and back.
+
+A reader takes messages, a writer sends what has been answered; the engines work in between, so frames
+overlap. Both directions are bounded: past `max_frames_in_flight` unanswered frames the reader stops,
+and HTTP/2's flow control stops the client; while answers lie unsent, nothing of this stream runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from grpc import aio
+
+from tidegate.errors import InvalidRequest, ServerStopping, TidegateError
+from tidegate.rpc import convert
+from tidegate.rpc.status import as_public, to_error
+from tidegate.session.frames import Answer
+from tidegate.session.manager import SessionManager
+from tidegate.session.stream import Notice
+from tidegate.telemetry.metrics import Metrics
+from tidegate.v1 import stream_pb2
+
+PAUSE_BYTES = 4 * 1024 * 1024
+"""Unsent answers of one stream past which its frames wait."""
+
+Context = aio.ServicerContext[stream_pb2.StreamRequest, stream_pb2.StreamResponse]
+
+
+class Connection:
+    """One stream, for as long as it lives."""
+
+    def __init__(self, manager: SessionManager, metrics: Metrics, context: Context) -> None:
+        """Attach to the sessions.
+
+        Raises:
+            TooManyRequests: Too many streams are open.
+            ServerStopping: The server drains.
+        """
+        self._manager = manager
+        self._metrics = metrics
+        self._context = context
+        self._stream = manager.add_stream(self._send_answer, self._send_notice)
+        self._outbox: deque[tuple[stream_pb2.StreamResponse, int]] = deque()
+        self._news = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._in_flight = 0
+        self._unsent_bytes = 0
+        self._closed = False
+        self._draining = False
+        self._reader: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until the client is done, is lost or breaks the protocol, or the server drains.
+
+        Raises:
+            InvalidRequest: The client broke the protocol.
+            ServerStopping: All that was sent is answered, and the server drains.
+        """
+        writer = asyncio.create_task(self._write_all())
+        self._reader = asyncio.create_task(self._read_all())
+        try:
+            await asyncio.wait({self._reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if self._reader.done() and not self._reader.cancelled():
+                self._reader.result()
+            await self._finish(writer)
+        finally:
+            self._close(writer)
+        if self._draining:
+            raise ServerStopping("the server is stopping")
+
+    def drain(self) -> None:
+        """Read nothing more; end when everything is answered."""
+        self._draining = True
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _finish(self, writer: asyncio.Task[None]) -> None:
+        """Answer what is still in flight, then let the writer end."""
+        while self._in_flight and not writer.done():
+            self._has_room.clear()
+            room = asyncio.create_task(self._has_room.wait())
+            await asyncio.wait({room, writer}, return_when=asyncio.FIRST_COMPLETED)
+            room.cancel()
+        self._closed = True
+        self._news.set()
+        await writer
+
+    def _close(self, writer: asyncio.Task[None]) -> None:
+        self._closed = True
+        for task in (self._reader, writer, *self._tasks):
+            if task is not None:
+                task.cancel()
+        self._outbox.clear()
+        self._manager.budget.give_back(self._unsent_bytes)
+        self._unsent_bytes = 0
+        self._manager.remove_stream(self._stream)
+
+    async def _read_all(self) -> None:
+        while True:
+            if self._in_flight >= self._manager.limits.max_frames_in_flight:
+                self._has_room.clear()
+                await self._has_room.wait()
+            request = await self._context.read()
+            if not isinstance(request, stream_pb2.StreamRequest):
+                return
+            self._handle(request)
+
+    def _handle(self, request: stream_pb2.StreamRequest) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "frame":
+            self._take_frame(request.frame)
+        elif kind == "open":
+            self._begin(self._open(request.open), stream_pb2.StreamError(open_id=request.open.open_id))
+        elif kind == "close":
+            self._begin(
+                self._close_handles(request.close), stream_pb2.StreamError(close_id=request.close.close_id)
+            )
+        elif kind == "ack":
+            self._take_ack(request.ack)
+        else:
+            raise InvalidRequest("message: expected open, frame, ack or close, got none of them")
+
+    def _take_frame(self, frame: stream_pb2.Frame) -> None:
+        self._in_flight += 1
+        num_bytes = sum(map(len, frame.inputs))
+        try:
+            if frame.HasField("ack"):
+                self._take_ack(frame.ack)
+            request = convert.frame_request(frame, convert.now_s())
+            self._manager.budget.take(num_bytes)
+            try:
+                self._manager.submit(self._stream, request)
+            except BaseException:
+                self._manager.budget.give_back(num_bytes)
+                raise
+        except Exception as error:
+            self._frame_done()
+            self._refuse(stream_pb2.StreamError(frame_id=frame.frame_id), error)
+
+    def _take_ack(self, ack: stream_pb2.Ack) -> None:
+        try:
+            self._manager.ack(
+                self._stream, convert.handle_array(ack.handles), convert.step_array("ack.steps", ack.steps)
+            )
+        except Exception as error:
+            self._refuse(stream_pb2.StreamError(ack=True), error)
+
+    def _begin(self, work: Coroutine[Any, Any, None], subject: stream_pb2.StreamError) -> None:
+        """Do what may take a while beside the frames, counted as one of them."""
+        self._in_flight += 1
+        task = asyncio.create_task(self._guard(work, subject))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None], subject: stream_pb2.StreamError) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._refuse(subject, error)
+        finally:
+            self._frame_done()
+
+    async def _open(self, message: stream_pb2.Open) -> None:
+        result = await self._manager.open(self._stream, convert.open_request(message))
+        self._count_errors(result.errors.values())
+        reply = convert.opened(message.open_id, result, self._manager.limits)
+        self._send(stream_pb2.StreamResponse(opened=reply))
+
+    async def _close_handles(self, message: stream_pb2.Close) -> None:
+        if message.mode not in (stream_pb2.CLOSE_MODE_DETACH, stream_pb2.CLOSE_MODE_END):
+            raise InvalidRequest(f"mode: expected DETACH or END, got {message.mode}")
+        end = message.mode == stream_pb2.CLOSE_MODE_END
+        next_steps, errors = await self._manager.close(
+            self._stream, convert.handle_array(message.handles), end=end
+        )
+        self._count_errors(errors.values())
+        reply = stream_pb2.Closed(
+            close_id=message.close_id,
+            next_steps=next_steps,
+            errors=[convert.indexed_error(i, e) for i, e in errors.items()],
+        )
+        self._send(stream_pb2.StreamResponse(closed=reply))
+
+    def _send_answer(self, answer: Answer) -> None:
+        """Take an answer from the engine; after the stream's end only its books are kept."""
+        self._manager.budget.give_back(answer.request_bytes)
+        if answer.complete:
+            self._frame_done()
+        if self._closed:
+            return
+        self._count_errors(answer.errors.values())
+        self._send(stream_pb2.StreamResponse(result=convert.frame_result(answer)), answer.num_bytes)
+
+    def _send_notice(self, notice: Notice) -> None:
+        self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)))
+
+    def _refuse(self, subject: stream_pb2.StreamError, error: Exception) -> None:
+        """Tell the client of a message that was refused as a whole."""
+        public = as_public(error)
+        self._count_errors([public])
+        subject.error.CopyFrom(to_error(public))
+        self._send(stream_pb2.StreamResponse(error=subject))
+
+    def _send(self, response: stream_pb2.StreamResponse, num_bytes: int = 0) -> None:
+        if self._closed:
+            return
+        self._manager.budget.add(num_bytes)
+        self._unsent_bytes += num_bytes
+        if self._unsent_bytes > PAUSE_BYTES:
+            self._stream.source.paused = True
+        self._outbox.append((response, num_bytes))
+        self._news.set()
+
+    async def _write_all(self) -> None:
+        """Send what lies in the outbox, until the stream is closed and it is empty."""
+        while True:
+            while self._outbox:
+                response, num_bytes = self._outbox.popleft()
+                await self._context.write(response)
+                self._written(num_bytes)
+            if self._closed:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    def _written(self, num_bytes: int) -> None:
+        self._manager.budget.give_back(num_bytes)
+        self._unsent_bytes -= num_bytes
+        if self._stream.source.paused and self._unsent_bytes <= PAUSE_BYTES // 2:
+            self._stream.source.paused = False
+            for table in self._stream.handles.tables:
+                table.model.engine.wake()
+
+    def _frame_done(self) -> None:
+        self._in_flight -= 1
+        self._has_room.set()
+
+    def _count_errors(self, errors: Iterable[TidegateError]) -> None:
+        for error in errors:
+            self._metrics.errors.labels(error.code, error.reason).inc()
