@@ -115,8 +115,8 @@ async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
                 raise ModelMismatch(
                     f"session {job.session_id!r}: expected one of model {job.model}, got {session.model}"
                 )
-            return await client.models.get(session.model, session.version)
-    return await client.models.get(job.model)
+            return await client.models.get_ready(session.model, session.version)
+    return await client.models.get_ready(job.model)
 
 
 def _input_specs(model: ModelInfo) -> list[InputSpec]:

@@ -107,6 +107,11 @@ class ModelCalls:
         request = model_pb2.GetModelRequest(version=version)
         return model_info((await _call(self._stub.GetModel, request, self._address)).model)
 
+    async def get_ready(self, name: str, version: str = "latest") -> ModelInfo:
+        """One version, loaded first where it is not: only then are its inputs and outputs known."""
+        info = await self.get(name, version)
+        return info if info.state == "ready" else await self.load(name, info.version)
+
     async def load(self, name: str, version: str = "latest") -> ModelInfo:
         """Load a version, check it and warm it up; loading a loaded version changes nothing.
 
@@ -207,10 +212,10 @@ class SessionCalls:
         return StepAnswer(outputs, answer.next_step, answer.durable_step)
 
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
-        if model:
-            return await self._models.get(model, version)
-        session = await self.get(session_id)
-        return await self._models.get(session.model, session.version)
+        if not model:
+            session = await self.get(session_id)
+            model, version = session.model, session.version
+        return await self._models.get_ready(model, version)
 
 
 async def _call(
