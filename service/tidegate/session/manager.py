@@ -127,8 +127,6 @@ class SessionManager:
             refusals |= {int(rows[i]): error for i, error in judged.items()}
             good = others(len(rows), judged)
             rows, slots, inputs = rows[good], slots[good], [x[good] for x in inputs]
-        self._queue(stream, request, table, slots, rows, inputs, refusals)
-
         if not len(rows):
             stream.send(refuse_all(request, refusals))
             return

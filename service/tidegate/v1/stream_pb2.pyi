@@ -417,7 +417,7 @@ class FrameResult(google.protobuf.message.Message):
     step_offset: builtins.int
     """Number of the frame's steps before the first one answered here."""
     num_steps: builtins.int
-    """Steps answered here."""
+    """Steps answered here. 0: only refusals, without outputs."""
     complete: builtins.bool
     queue_us: builtins.int
     """Microseconds from the arrival of the frame to the start of the run, and in the run."""
