@@ -113,9 +113,13 @@ def write_package(
             _write_synced(staging / name, data)
         staging.chmod(0o755)
         staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    except OSError:
+        if not target.exists():
+            raise
+        # Another process wrote the version meanwhile.
+        _check_unchanged(target, contents)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
     return target
 
 
@@ -142,7 +146,8 @@ def _initial_state(path: Path, pair: StatePair, files: Mapping[str, bytes]) -> A
         return np.full(pair.step_shape, value, pair.dtype.numpy)
     source = f"{path / pair.initial.file}: initial state of {pair.input_name!r}"
     try:
-        state: Array = np.load(io.BytesIO(files[pair.initial.file]), allow_pickle=False)
+        # Not np.load: it also opens archives, and ends an empty file with another error.
+        state: Array = np.lib.format.read_array(io.BytesIO(files[pair.initial.file]), allow_pickle=False)
     except ValueError as error:
         raise PackageError(f"{source}: not a .npy file: {error}") from error
     if state.shape != pair.step_shape or state.dtype != pair.dtype.numpy:

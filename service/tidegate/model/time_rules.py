@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
 from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.model.manifest import InputSpec, TimeRules
-from tidegate.tensor import Array
+from tidegate.tensor import Array, DType
 
 GAP_FACTOR = 1.5
 """A stamp this many cadences after the one before means that a row is missing. Calendar months differ
@@ -96,9 +97,9 @@ class RowReader(Iterator[Row]):
             ConfigError: The file is empty, a column is missing or there twice, or an input cannot come
                 from columns.
         """
-        self._records = csv.reader(lines)
+        self._records = csv.reader(_without_mark(lines))
         self._source = source
-        self.header = tuple(name.strip().removeprefix("\ufeff") for name in next(self._records, []))
+        self.header = tuple(name.strip() for name in next(self._records, []))
         if not self.header:
             raise ConfigError(f"{source}: expected a header with column names, got an empty file")
         self._inputs = tuple(inputs)
@@ -117,11 +118,7 @@ class RowReader(Iterator[Row]):
             InvalidRequest: The row cannot be a step: cells are missing, not numbers or not finite, or its
                 time does not follow. Names the row and the column.
         """
-        record = next(self._records)
-        while not record:
-            record = next(self._records)
-        self._number += 1
-        self.time_text = self._stamp(record)
+        record = self._next_record()
         if len(record) != len(self.header):
             raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
         time = self._time(record)
@@ -135,6 +132,13 @@ class RowReader(Iterator[Row]):
     def _stamp(self, record: Sequence[str]) -> str:
         position = self._time_position
         return "" if position is None or position >= len(record) else record[position]
+
+    def _next_record(self) -> list[str]:
+        self._number += 1
+        try:
+            return next(record for record in self._records if record)
+        except csv.Error as error:
+            raise self._refusal(str(error)) from None
 
     def _time(self, record: Sequence[str]) -> datetime | None:
         if self._time_position is None:
@@ -154,12 +158,9 @@ class RowReader(Iterator[Row]):
         if text.lower() in _MISSING:
             return self._fill(name, spec, filled)
         try:
-            value = float(text) if spec.dtype.is_float else int(text)
-        except ValueError:
-            kind = "number" if spec.dtype.is_float else "whole number"
-            raise self._refusal(f"column {name!r}: expected a {kind}, got {text!r}") from None
-        if not math.isfinite(value):
-            raise self._refusal(f"column {name!r}: expected a finite number, got {text!r}")
+            value = parse_number(text, spec.dtype)
+        except InvalidRequest as error:
+            raise self._refusal(f"column {name!r}: {error}") from None
         self._last[name] = value
         return value
 
@@ -168,9 +169,9 @@ class RowReader(Iterator[Row]):
             filled.add(name)
             return math.nan
         if self._missing == "refuse":
-            raise self._refusal(f"column {name!r}: expected a number, got an empty cell")
+            raise self._refusal(f"column {name!r}: expected a number, got a missing value")
         if name not in self._last:
-            raise self._refusal(f"column {name!r}: empty cell, and no value before it to repeat")
+            raise self._refusal(f"column {name!r}: missing value, and none before it to repeat")
         filled.add(name)
         return self._last[name]
 
@@ -197,6 +198,27 @@ def column_names(spec: InputSpec) -> tuple[str, ...]:
     return names
 
 
+def parse_number(text: str, dtype: DType) -> float:
+    """A finite number that an input of this type can hold.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    kind = "number" if dtype.is_float else "whole number"
+    try:
+        value = float(text) if dtype.is_float else int(text)
+    except ValueError:
+        raise InvalidRequest(f"expected a {kind}, got {text!r}") from None
+    if "_" in text:  # Python's digit grouping; in a file it is a slip
+        raise InvalidRequest(f"expected a {kind}, got {text!r}")
+    if not math.isfinite(value):
+        raise InvalidRequest(f"expected a finite number, got {text!r}")
+    low, high = _range(dtype)
+    if not low <= value <= high:
+        raise InvalidRequest(f"expected a number that fits {dtype}, got {text!r}")
+    return value
+
+
 def parse_time(text: str) -> datetime:
     """An ISO 8601 date or date and time; UTC where it names no zone.
 
@@ -208,6 +230,23 @@ def parse_time(text: str) -> datetime:
     except ValueError:
         raise InvalidRequest(f"expected an ISO 8601 date or time, got {text!r}") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+@cache
+def _range(dtype: DType) -> tuple[float, float]:
+    if dtype is DType.BOOL:
+        return 0, 1
+    if dtype.is_float:
+        largest = float(np.finfo(dtype.numpy).max)
+        return -largest, largest
+    limits = np.iinfo(dtype.numpy)
+    return limits.min, limits.max
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the byte order mark that some programs write first."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix("\ufeff")
 
 
 def _text(time: datetime) -> str:
