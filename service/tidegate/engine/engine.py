@@ -142,11 +142,13 @@ class Engine:
     def _finish(self, batch: Batch, started_s: float, outputs: list[Array] | Exception) -> None:
         run_s = time.monotonic() - started_s
         self._running = None
-        if isinstance(outputs, Exception):
-            self._fail(batch, outputs)
-        else:
-            self._apply(batch, outputs, run_s)
-        self._after_batch()
+        try:
+            if isinstance(outputs, Exception):
+                self._fail(batch, outputs)
+            else:
+                self._apply(batch, outputs, run_s)
+        finally:  # a mistake of ours in one batch must not stop the engine
+            self._after_batch()
 
     def _after_batch(self) -> None:
         self._scheduler.discard_finished()
@@ -174,7 +176,10 @@ class Engine:
         frame = part.frame
         frame.advance(part.rows, num_steps)
         frame.run_s += run_s
-        frame.keep(Part(part.rows, part.step_offset, num_steps, frame.select(outputs, part.step_offset)))
+        answer = Part(part.rows, part.step_offset, num_steps, frame.select(outputs, part.step_offset))
+        if not frame.joins_kept(answer):
+            self._flush(frame)
+        frame.keep(answer)
         if not frame.more_is_ready(self.next_step, part.step_offset):
             self._flush(frame)
 

@@ -144,6 +144,12 @@ class EngineFrame:
         ends = step_offset + outputs[0].shape[1] == self.num_steps if outputs else False
         return [o[:, -1:] for o in outputs] if self.outputs is OutputSelection.LAST and ends else []
 
+    def joins_kept(self, part: Part) -> bool:
+        """Whether an answer covers the same steps as those kept back."""
+        return not self.pending or (
+            self.pending[0].step_offset == part.step_offset and self.pending[0].num_steps == part.num_steps
+        )
+
     def keep(self, part: Part) -> None:
         """Keep an answer back, to go out with those of the frame's other rows."""
         self.pending.append(part)

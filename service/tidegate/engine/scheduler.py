@@ -118,7 +118,7 @@ class Scheduler:
             if not len(rows):
                 continue
             offset = int(frame.position[rows[0]])
-            length = self._slice_steps(len(rows), frame.num_steps - offset)
+            length = self._slice_steps(frame.num_open, frame.num_steps - offset)
             if (length > 1) is not slices or (num_steps and length != num_steps):
                 continue
             num_steps = length
