@@ -90,7 +90,7 @@ class ServerSettings(BaseSettings):
     """Bytes of one gRPC message, in and out."""
 
     max_frames_in_flight: Count = 256
-    """Frames of one stream that wait for their answers; one more is refused with RESOURCE_EXHAUSTED."""
+    """Frames of one stream that wait for their answers; past them the server reads no more of the stream until one is answered."""
 
     max_pending_bytes: Count = 1024 * 1024 * 1024
     """Bytes of inputs and unsent answers of all streams together; past them a frame is refused with RESOURCE_EXHAUSTED."""
