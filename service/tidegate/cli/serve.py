@@ -26,6 +26,6 @@ def serve(config: Path | None, **flags: str | None) -> None:
     """
     settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
 
-    from tidegate import app
+    from tidegate.app import serve as run_until_stopped
 
-    app.serve(settings)
+    run_until_stopped(settings)

@@ -30,11 +30,26 @@ CHUNK_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class _Place:
-    """Where one state pair lies: planes [first, first + planes) of a block."""
+    """Where one state pair lies: planes [first, end) of a block; and its shape around the batch axis."""
 
     block: int
     first: int
-    planes: int
+    end: int
+    before: tuple[int, ...]
+    after: tuple[int, ...] | None
+    """None when the graph has no batch axis."""
+
+    def shape(self, num_rows: int) -> tuple[int, ...]:
+        """The graph's shape for a batch."""
+        return self.before if self.after is None else (*self.before, num_rows, *self.after)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the states of a batch lie: per block, the rows of its slots, `[planes, n]`."""
+
+    num_rows: int
+    indices: list[IntArray]
 
 
 class _Block:
@@ -47,16 +62,17 @@ class _Block:
         self._rows: Array = self.slots.reshape(-1, width)
         self._plane: IntArray = np.arange(self.num_planes, dtype=np.int64)[:, None]
 
-    def gather(self, slots: SlotArray) -> Array:
-        """The states of `slots`, shape [planes, n, width]."""
-        return self._rows.take(self._index(slots), axis=0, mode="clip")
-
-    def scatter(self, slots: SlotArray, states: Array) -> None:
-        """Write states of shape [planes, n, width] to `slots`."""
-        self._rows[self._index(slots)] = states
-
-    def _index(self, slots: SlotArray) -> IntArray:
+    def index(self, slots: SlotArray) -> IntArray:
+        """Where the planes of `slots` lie among all rows of the block, shape [planes, n]."""
         return slots * self.num_planes + self._plane
+
+    def take(self, index: IntArray) -> Array:
+        """Copy rows out, shape [planes, n, width]."""
+        return self._rows.take(index, axis=0, mode="clip")
+
+    def put(self, index: IntArray, states: Array) -> None:
+        """Write states of shape [planes, n, width] to rows."""
+        self._rows[index] = states
 
 
 class Arena:
@@ -78,8 +94,7 @@ class Arena:
         self.capacity = capacity
         self._pairs = tuple(pairs)
         self._blocks: list[_Block] = []
-        self._places: list[_Place] = [_Place(0, 0, 0)] * len(self._pairs)
-        self._lay_out(initial_states)
+        self._places: list[_Place] = self._lay_out(initial_states)
         self.slot_bytes = sum(b.initial.nbytes for b in self._blocks)
         self._chunk_slots = max(1, CHUNK_BYTES // max(1, self.slot_bytes))
         self._num_touched = 0
@@ -98,33 +113,31 @@ class Arena:
         for block in self._blocks:
             block.slots[slots] = block.initial
 
-    def gather(self, slots: SlotArray) -> list[Array]:
-        """Copy states out in the graph's layout, one array per state pair.
+    def locate(self, slots: SlotArray) -> Location:
+        """Work out where the states of `slots` lie, once for a gather and a scatter.
 
         Args:
             slots: Shape (n,), int32, touched before by `reset`.
         """
-        blocks = [b.gather(slots) for b in self._blocks]
+        return Location(len(slots), [block.index(slots) for block in self._blocks])
+
+    def gather(self, location: Location) -> list[Array]:
+        """Copy states out in the graph's layout, one array per state pair."""
+        taken = [block.take(index) for block, index in zip(self._blocks, location.indices, strict=True)]
         return [
-            blocks[place.block][place.first : place.first + place.planes].reshape(
-                pair.graph_shape(len(slots), 1)
-            )
-            for pair, place in zip(self._pairs, self._places, strict=True)
+            taken[place.block][place.first : place.end].reshape(place.shape(location.num_rows))
+            for place in self._places
         ]
 
-    def scatter(self, slots: SlotArray, states: Sequence[Array]) -> None:
-        """Write states in the graph's layout back; `slots` must be unique."""
-        for number, block in enumerate(self._blocks):
-            parts = [
-                state.reshape(place.planes, len(slots), -1)
-                for state, place in zip(states, self._places, strict=True)
-                if place.block == number
-            ]
-            block.scatter(slots, parts[0] if len(parts) == 1 else np.concatenate(parts))
+    def scatter(self, location: Location, states: Sequence[Array]) -> None:
+        """Write states in the graph's layout back; the slots must be unique."""
+        for state, place in zip(states, self._places, strict=True):
+            index = location.indices[place.block][place.first : place.end]
+            self._blocks[place.block].put(index, state.reshape(*index.shape, -1))
 
     def read(self, slots: SlotArray) -> list[Array]:
         """Copy states out per session: one array `[n, step_shape...]` per state pair."""
-        states = self.gather(slots)
+        states = self.gather(self.locate(slots))
         return [
             s[None] if p.batch_axis is None else np.moveaxis(s, p.batch_axis, 0)
             for s, p in zip(states, self._pairs, strict=True)
@@ -137,23 +150,26 @@ class Arena:
             s if p.batch_axis is None else np.moveaxis(s, 0, p.batch_axis)
             for s, p in zip(states, self._pairs, strict=True)
         ]
-        self.scatter(slots, laid_out)
+        self.scatter(self.locate(slots), laid_out)
 
     def is_initial(self, slot: int) -> bool:
         """Whether the slot holds the initial state, bit for bit."""
         return all(b.slots[slot].tobytes() == b.initial.tobytes() for b in self._blocks)
 
-    def _lay_out(self, initial_states: Sequence[Array]) -> None:
+    def _lay_out(self, initial_states: Sequence[Array]) -> list[_Place]:
+        """Make the blocks; say where each pair lies."""
         groups: dict[tuple[str, int], list[int]] = {}
         for i, pair in enumerate(self._pairs):
             groups.setdefault((pair.dtype, _width(pair)), []).append(i)
+        places: dict[int, _Place] = {}
         for (_, width), members in groups.items():
             first = 0
             initial = [initial_states[i].reshape(-1, width) for i in members]
             for i, rows in zip(members, initial, strict=True):
-                self._places[i] = _Place(len(self._blocks), first, len(rows))
+                places[i] = _place(self._pairs[i], len(self._blocks), first, len(rows))
                 first += len(rows)
             self._blocks.append(_Block(self.capacity, initial[0].dtype, width, initial))
+        return [places[i] for i in range(len(self._pairs))]
 
     def _touch(self, slot: int) -> None:
         if slot < self._num_touched:
@@ -167,3 +183,9 @@ class Arena:
 def _width(pair: StatePair) -> int:
     axis = pair.batch_axis
     return prod(pair.step_shape if axis is None else pair.step_shape[axis:])
+
+
+def _place(pair: StatePair, block: int, first: int, planes: int) -> _Place:
+    shape, axis = pair.step_shape, pair.batch_axis
+    before, after = (shape, None) if axis is None else (shape[:axis], shape[axis:])
+    return _Place(block, first, first + planes, before, after)

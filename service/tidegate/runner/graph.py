@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tidegate.errors import PackageError
-from tidegate.model.manifest import ConstantInput, Manifest, OutputSpec
+from tidegate.model.manifest import ConstantInput, Manifest
 from tidegate.model.package import ModelPackage
 from tidegate.runner.ort import Device, make_session
 from tidegate.tensor import Array, DType, format_shape
@@ -47,6 +47,9 @@ class Graph:
         self._session = make_session(package.onnx, device=device, threads=threads, label=self.manifest.label)
         _check_signature(self.manifest, self._session)
         self._constants = {c.name: _constant(c) for c in self.manifest.constants}
+        self._input_axes = [(i.name, i.batch_axis, i.time_axis) for i in self.manifest.inputs]
+        self._output_axes = [(o.batch_axis, o.time_axis) for o in self.manifest.outputs]
+        self._state_names = [s.input_name for s in self.manifest.states]
         self._fetches = [o.name for o in self.manifest.outputs] + [
             s.output_name for s in self.manifest.states
         ]
@@ -61,16 +64,13 @@ class Graph:
         Returns:
             Outputs, `[n, T, step_shape...]` each, and the new states in the graph's layout.
         """
-        manifest = self.manifest
         feeds = dict(self._constants)
-        for spec, value in zip(manifest.inputs, inputs, strict=True):
-            feeds[spec.name] = _to_graph(value, spec.batch_axis, spec.time_axis)
-        for pair, state in zip(manifest.states, states, strict=True):
-            feeds[pair.input_name] = state
+        for (name, batch_axis, time_axis), value in zip(self._input_axes, inputs, strict=True):
+            feeds[name] = _to_graph(value, batch_axis, time_axis)
+        feeds.update(zip(self._state_names, states, strict=True))
         results: list[Array] = self._session.run(self._fetches, feeds)
-        num_outputs = len(manifest.outputs)
-        outputs = [_from_graph(r, spec) for r, spec in zip(results, manifest.outputs, strict=False)]
-        return outputs, results[num_outputs:]
+        outputs = [_from_graph(r, *axes) for r, axes in zip(results, self._output_axes, strict=False)]
+        return outputs, results[len(outputs) :]
 
     def dry_run(self, initial_states: Sequence[Array]) -> None:
         """Run a few shapes on zeros and hold what comes back against the manifest.
@@ -121,8 +121,7 @@ def _to_graph(value: Array, batch_axis: int | None, time_axis: int | None) -> Ar
     return np.ascontiguousarray(np.moveaxis(value, (0, 1), (batch_axis, time_axis)))
 
 
-def _from_graph(value: Array, spec: OutputSpec) -> Array:
-    batch_axis, time_axis = spec.batch_axis, spec.time_axis
+def _from_graph(value: Array, batch_axis: int | None, time_axis: int | None) -> Array:
     if (batch_axis, time_axis) == (0, 1):
         return value
     if time_axis is None:

@@ -82,6 +82,7 @@ class Runner:
         self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
         self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
         self._owner = np.zeros(options.max_sessions + 1, np.int32)
+        self._row_numbers = np.arange(options.max_sessions + 1, dtype=np.int32)
         loaded = time.perf_counter()
         self._warm_up(options.max_batch_size)
         self.load_s, self.warmup_s = loaded - started, time.perf_counter() - loaded
@@ -97,10 +98,11 @@ class Runner:
             One array per model output, `[n, T, step_shape...]`.
         """
         self._check_unique(slots)
-        states = self.arena.gather(slots)
+        location = self.arena.locate(slots)
+        states = self.arena.gather(location)
         advance = self._advance if self._rows_together or len(slots) == 1 else self._advance_row_by_row
         outputs, states = advance(inputs, states)
-        self.arena.scatter(slots, states)
+        self.arena.scatter(location, states)
         return outputs
 
     def check_integrity(self) -> None:
@@ -136,14 +138,17 @@ class Runner:
 
     def _check_unique(self, slots: SlotArray) -> None:
         """Two rows of one session in a batch would both start from the same state."""
-        self._owner[slots] = np.arange(len(slots), dtype=np.int32)
-        assert (self._owner[slots] == np.arange(len(slots))).all(), "a batch holds one session twice"
+        if len(slots) == 1:
+            return
+        rows = self._row_numbers[: len(slots)]
+        self._owner[slots] = rows
+        assert np.array_equal(self._owner[slots], rows), "a batch holds one session twice"
 
     def _warm_up(self, max_batch_size: int) -> None:
         """Run every power of two once, so that ONNX Runtime has its memory plans before the first client."""
         width = 1
         while width <= (max_batch_size if self._rows_together else 1):
-            states = self.arena.gather(np.zeros(width, np.int32))
+            states = self.arena.gather(self.arena.locate(np.zeros(width, np.int32)))
             inputs = [np.zeros((width, 1, *i.step_shape), i.dtype.numpy) for i in self.manifest.inputs]
             self._advance(inputs, states)
             width *= 2
