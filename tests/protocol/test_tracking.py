@@ -133,6 +133,17 @@ def test_a_refused_row_sends_nothing_more_and_its_neighbours_go_on() -> None:
     assert call.applied.tolist() == [4, 0, 4]
 
 
+def test_a_result_whose_rows_are_all_refused_needs_no_outputs() -> None:
+    call = started(inputs_of(2, 3))
+    [tile] = tiles_of(call, WIDE)
+    bad = InvalidRequest("x: not finite")
+
+    call.take(tile, [], 0, 3, [], {0: bad, 1: bad})
+
+    assert np.isnan(call.outputs[0]).all()
+    assert call.applied.tolist() == [0, 0]
+
+
 def test_the_first_error_of_a_row_is_the_one_that_is_kept() -> None:
     call = started(inputs_of(1, 4))
     first, second = tiles_of(call, FrameCaps(1, 2, 1 << 20))

@@ -209,6 +209,8 @@ class StepCall:
         self, tile: Tile, rows: IntArray, step_offset: int, num_steps: int, chunks: Sequence[bytes]
     ) -> None:
         is_last = step_offset + num_steps == tile.num_steps
+        if not chunks and not self._live[rows].any():
+            return  # Every row was refused, so there is nothing to fill.
         if tile.selection is OutputSelection.NONE or (tile.selection is OutputSelection.LAST and not is_last):
             return
         start, steps = (
