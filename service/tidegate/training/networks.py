@@ -21,6 +21,10 @@ from tidegate.model.manifest import BATCH, Dim, StatePair
 from tidegate.tensor import Array, DType
 from tidegate.training.cells import RecurrentStack
 
+MAX_CHANGE = 10.0
+"""Changes are cut off at so many standard deviations: a broken sensor's value must not make the Exp of the
+head overflow, nor drive the cells further than training could have seen."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -74,7 +78,7 @@ class Changes(nn.Module):
         for k, lag in enumerate(self.lags):
             then = slice(longest - lag, -lag)
             distance = (x - values[:, then] - self.offset[k]) * self.factor[k]
-            changes.append(distance * known[:, then])
+            changes.append(torch.clamp(distance, -MAX_CHANGE, MAX_CHANGE) * known[:, then])
         return torch.cat(changes, -1), values[:, -longest:], known[:, -longest:]
 
 

@@ -1,0 +1,101 @@
+"""A recipe that cannot be is refused by key, before anything is trained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tidegate.errors import ConfigError
+from tidegate.training.data import read_series, split_series
+from tidegate.training.recipe import read_recipe
+
+
+def change(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_a_recipe_is_read_with_its_text(recipe_path: Path) -> None:
+    file = read_recipe(recipe_path)
+
+    assert file.recipe.network.lags == (1, 7)
+    assert file.text == recipe_path.read_text()
+
+
+def test_the_version_can_be_chosen(recipe_path: Path) -> None:
+    assert read_recipe(recipe_path, version="2").recipe.version == "2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("seed = 3", "sead = 3", "training.sead: Extra inputs are not permitted, got 3"),
+        ('version = "1"', 'version = "v1"', "version: String should match pattern"),
+        ('cell = "lstm"', 'cell = "transformer"', "network.cell: Input should be 'lstm', 'gru' or 'rnn'"),
+        ("hidden_size = 8", "hidden_size = 0", "network.hidden_size: Input should be greater than or equal to 1"),
+        ("lags = [1, 7]", "lags = [7, 1]", "network.lags: expected ascending lags"),
+        ("lags = [1, 7]", "lags = []", "network.lags: Tuple should have at least 1 item"),
+        ('target = "level"', 'target = "depth"', "data: target: expected one of ['level'], got 'depth'"),
+        ('[{ name = "level", unit = "m" }]', '[{ name = "level" }, { name = "level" }]', "data: columns: names must differ"),
+        ("2020-05-15", "2020-04-01", "data: test_from: expected a day after 2020-04-01, got 2020-04-01"),
+        ("2020-05-15", '"soon"', "data.test_from"),
+        ('column = "day"\n', "", "data: time.column: required"),
+        ("season_steps = 7", "season_steps = 2", "forecast: max_horizon_steps: expected at most season_steps (2)"),
+        ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.9, 0.5, 0.1]", "quantile_levels: expected ascending levels around 0.5"),
+        ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.1, 0.9]", "quantile_levels: expected ascending levels around 0.5"),
+        ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.0, 0.5, 0.9]", "quantile_levels.0"),
+        ("learning_rate = 0.02", "learning_rate = -1", "training.learning_rate: Input should be greater than 0, got -1"),
+        ("[data]", "[data", "not TOML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_is_refused_by_key(recipe_path: Path, old: str, new: str, problem: str) -> None:
+    change(recipe_path, old, new)
+
+    with pytest.raises(ConfigError, match=re.escape(problem)) as caught:
+        read_recipe(recipe_path)
+
+    assert str(caught.value).startswith(f"{recipe_path}: ")
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file or directory"):
+        read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("day,depth\n2020-01-01,1\n", "column 'level': no such column; got day, depth"),
+        ("date,level\n2020-01-01,1\n", "time column 'day': no such column; got date, level"),
+        ("day,level\n2020-01-01,1\n2020-01-02,x\n", "row 2: column 'level': expected a number, got 'x'"),
+        ("day,level\n2020-01-02,1\n2020-01-01,1\n", "row 2: time 2020-01-01 goes back behind 2020-01-02"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_by_file_and_row(recipe_path: Path, text: str, problem: str) -> None:
+    data = recipe_path.with_name("tiny.csv")
+    data.write_text(text)
+
+    with pytest.raises(ConfigError, match=re.escape(problem)) as caught:
+        read_series(data, read_recipe(recipe_path).recipe.data)
+
+    assert str(data) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("2020-04-01", "2020-01-15", "train split: expected at least 31 rows, got 14"),
+        ("2020-05-15", "2020-04-03", "validation split: expected at least 4 rows, got 2"),
+        ("2020-05-15", "2021-01-01", "test split: expected at least 4 rows, got 0"),
+    ],
+)
+def test_a_part_that_is_too_short_is_named(recipe_path: Path, old: str, new: str, problem: str) -> None:
+    recipe = read_recipe(change(recipe_path, old, new)).recipe
+    series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
+
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        split_series(series, recipe)
