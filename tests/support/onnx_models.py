@@ -14,6 +14,7 @@ from tidegate.tensor import DType
 
 OPSET = 17
 FLOAT = TensorProto.FLOAT
+_DTYPES = {FLOAT: DType.FLOAT32, TensorProto.INT64: DType.INT64}
 
 
 def lstm_package(
@@ -39,14 +40,20 @@ def lstm_package(
     r = rng.normal(0, 0.4, (1, 4 * hidden, hidden)).astype(np.float32)
     b = rng.normal(0, 0.4, (1, 8 * hidden)).astype(np.float32)
     lstm = helper.make_node(
-        "LSTM", ["xt", "w", "r", "b", "", "h", "c"], ["y4", "h_out", "c_out"], hidden_size=hidden, layout=layout
+        "LSTM",
+        ["xt", "w", "r", "b", "", "h", "c"],
+        ["y4", "h_out", "c_out"],
+        hidden_size=hidden,
+        layout=layout,
     )
     nodes = [helper.make_node("Transpose", ["x"], ["xt"], perm=[1, 0, 2]), lstm, *_head(tail)]
     weights = {"w": w, "r": r, "b": b, "one": np.array([1], np.int64)}
     return _write(repository, nodes, weights, name, version, hidden, features, ("h", "c"), manifest)
 
 
-def rnn_package(repository: Path, *, name: str = "rnn", hidden: int = 16, features: int = 3, **manifest: object) -> Path:
+def rnn_package(
+    repository: Path, *, name: str = "rnn", hidden: int = 16, features: int = 3, **manifest: object
+) -> Path:
     """The ONNX RNN operator, which is not batch-exact on the CPU provider."""
     rng = np.random.default_rng(2)
     weights = {
@@ -67,24 +74,43 @@ def decay_package(repository: Path, *, name: str = "decay", factor: float = 0.5,
         helper.make_node("Add", ["scaled", "x"], ["h_out"]),
         helper.make_node("Identity", ["h_out"], ["y"]),
     ]
-    row = ["batch", width]
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info(n, FLOAT, row) for n in ("x", "h")],
-        [helper.make_tensor_value_info(n, FLOAT, row) for n in ("y", "h_out")],
-        [numpy_helper.from_array(np.array(factor, np.float32), "factor")],
+    return _write_stepwise(
+        repository, nodes, {"factor": np.array(factor, np.float32)}, name, FLOAT, width, {}
     )
-    onnx_bytes = _serialize(graph)
-    manifest = Manifest(
-        name=name,
-        version="1",
-        sha256=content_hash(onnx_bytes, {}),
-        inputs=(InputSpec(name="x", dtype=DType.FLOAT32, shape=("batch", width)),),
-        outputs=(OutputSpec(name="y", dtype=DType.FLOAT32, shape=("batch", width)),),
-        states=(StatePair(input_name="h", output_name="h_out", dtype=DType.FLOAT32, shape=("batch", width)),),
+
+
+def last_value_package(repository: Path, *, name: str = "last-value", width: int = 3) -> Path:
+    """`h' = x where there is one, else h`: the input takes NaN as "missing"."""
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["missing"]),
+        helper.make_node("Where", ["missing", "h", "x"], ["h_out"]),
+        helper.make_node("Identity", ["h_out"], ["y"]),
+    ]
+    return _write_stepwise(repository, nodes, {}, name, FLOAT, width, {"accepts_missing": True})
+
+
+def table_package(repository: Path, *, name: str = "table", size: int = 10, width: int = 4) -> Path:
+    """`h' = h + table[i]` for a whole number i: a run fails where the table has no such row."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["rows"]),  # [batch, 1, width]
+        helper.make_node("Squeeze", ["rows", "one"], ["row"]),
+        helper.make_node("Add", ["h", "row"], ["h_out"]),
+        helper.make_node("Identity", ["h_out"], ["y"]),
+    ]
+    weights = {"table": rng.normal(0, 1, (size, width)).astype(np.float32), "one": np.array([1], np.int64)}
+    return _write_stepwise(
+        repository, nodes, weights, name, TensorProto.INT64, width, {"shape": ("batch", 1)}
     )
-    return write_package(repository, manifest, onnx_bytes)
+
+
+def widening_package(repository: Path, *, name: str = "widening", width: int = 4) -> Path:
+    """A state that does not close: h' is twice as wide as h, which the graph's own shapes do not show."""
+    nodes = [
+        helper.make_node("Concat", ["h", "x"], ["h_out"], axis=1),
+        helper.make_node("Add", ["x", "h"], ["y"]),
+    ]
+    return _write_stepwise(repository, nodes, {}, name, FLOAT, width, {}, state_dim="wide")
 
 
 def _head(tail: str) -> list[onnx.NodeProto]:
@@ -130,6 +156,45 @@ def _write(
         ),
     }
     return write_package(repository, Manifest.model_validate(described | manifest), onnx_bytes)
+
+
+def _write_stepwise(
+    repository: Path,
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    name: str,
+    input_type: int,
+    width: int,
+    input_fields: dict[str, object],
+    state_dim: int | str | None = None,
+) -> Path:
+    """A graph without a time axis: x and h [batch, width] to y and h_out [batch, width]."""
+    row = ("batch", width)
+    described = {"name": "x", "dtype": _DTYPES[input_type], "shape": row} | input_fields
+    onnx_bytes = _serialize(
+        helper.make_graph(
+            nodes,
+            name,
+            [
+                helper.make_tensor_value_info("x", input_type, described["shape"]),
+                helper.make_tensor_value_info("h", FLOAT, row),
+            ],
+            [
+                helper.make_tensor_value_info("y", FLOAT, row),
+                helper.make_tensor_value_info("h_out", FLOAT, ("batch", state_dim or width)),
+            ],
+            [numpy_helper.from_array(v, k) for k, v in weights.items()],
+        )
+    )
+    manifest = Manifest(
+        name=name,
+        version="1",
+        sha256=content_hash(onnx_bytes, {}),
+        inputs=(InputSpec.model_validate(described),),
+        outputs=(OutputSpec(name="y", dtype=DType.FLOAT32, shape=row),),
+        states=(StatePair(input_name="h", output_name="h_out", dtype=DType.FLOAT32, shape=row),),
+    )
+    return write_package(repository, manifest, onnx_bytes)
 
 
 def _serialize(graph: onnx.GraphProto) -> bytes:

@@ -17,11 +17,12 @@ from time import perf_counter
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 from grpc_status import rpc_status
 from prometheus_client import Counter
 
-from tidegate.errors import TidegateError
+from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.rpc.status import as_public, to_status
 from tidegate.telemetry.metrics import Metrics
 
@@ -79,7 +80,7 @@ class _Method:
         wrap = self._generator if isasyncgenfunction(behavior) else self._coroutine
         maker = cast(Callable[..., Handler], make)
         wrapped = wrap(cast("Behavior", behavior))
-        return maker(wrapped, handler.request_deserializer, handler.response_serializer)
+        return maker(wrapped, _judging(handler.request_deserializer), handler.response_serializer)
 
     def _generator(self, behavior: Behavior) -> Behavior:
         async def run(request: object, context: Context) -> AsyncIterator[object]:
@@ -105,7 +106,7 @@ class _Method:
         """Count a single request now, those of a stream as they are read."""
         if self._labels[0] in ("unary", "server_stream"):
             self._received.inc()
-            return request
+            return _readable(request)
         return _counting(cast(AsyncIterator[object], request), self._received)
 
     @asynccontextmanager
@@ -147,7 +148,7 @@ class _CountingContext:
         message: object = await self._context.read()
         if message is not aio.EOF:
             self._received.inc()
-        return message
+        return _readable(message)
 
     def write(self, message: object) -> Awaitable[None]:
         """Write a response."""
@@ -158,7 +159,32 @@ class _CountingContext:
 async def _counting(requests: AsyncIterator[object], received: Counter) -> AsyncIterator[object]:
     async for request in requests:
         received.inc()
-        yield request
+        yield _readable(request)
+
+
+def _judging(parse: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
+    """A deserializer that returns its error: raised here, it would pass by the mapping of errors."""
+    if parse is None:
+        return None
+
+    def judge(data: bytes) -> object:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            return InvalidRequest(f"message: expected protobuf: {error}")
+
+    return judge
+
+
+def _readable(request: object) -> object:
+    """The request, if it is one.
+
+    Raises:
+        InvalidRequest: Its bytes are no message of the method's type.
+    """
+    if isinstance(request, InvalidRequest):
+        raise request
+    return request
 
 
 def _rpc_type(handler: Handler) -> str:
