@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -20,15 +21,17 @@ address_option = click.option(
 )
 
 
+PIPE_COLUMNS = 10_000
+"""Wide enough for any row; nothing is padded to it."""
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; on a pipe, as wide as it needs to be."""
+    """Print a table; on a pipe, a line for each row however long it is."""
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)
+    is_terminal = sys.stdout.isatty()
+    Console(width=None if is_terminal else PIPE_COLUMNS, soft_wrap=not is_terminal).print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:

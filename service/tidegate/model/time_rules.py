@@ -118,7 +118,9 @@ class RowReader(Iterator[Row]):
             InvalidRequest: The row cannot be a step: cells are missing, not numbers or not finite, or its
                 time does not follow. Names the row and the column.
         """
+        self.time_text = ""
         record = self._next_record()
+        self.time_text = self._stamp(record)
         if len(record) != len(self.header):
             raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
         time = self._time(record)

@@ -1,0 +1,86 @@
+"""`tidegate models` and `tidegate sessions` as processes, against a real server."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+from support.server import MODELS, ServerProcess
+from tidegate.client import Client
+
+PACKAGE = MODELS / "co2-weekly" / "1"
+
+
+def tidegate(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tidegate.cli", *args], capture_output=True, text=True, check=False
+    )
+
+
+def test_models_are_listed(demo_server: ServerProcess) -> None:
+    done = tidegate("models", "list", "--address", demo_server.address)
+
+    heading, row = done.stdout.splitlines()
+    assert heading.split() == ["MODEL", "VERSION", "STATE", "BATCH-EXACT", "DEVICE", "DESCRIPTION"]
+    assert row.split()[:5] == ["co2-weekly", "1", "ready", "yes", "cpu"]
+    assert row.endswith("quantiles of the next 26 weeks")
+
+
+def test_a_model_is_shown(demo_server: ServerProcess) -> None:
+    done = tidegate("models", "show", "co2-weekly", "--address", demo_server.address)
+
+    facts = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    assert facts["model"].strip() == "co2-weekly/1"
+    assert facts["input"].strip() == "x: float32 [1]; co2_ppm ppm"
+    assert (
+        facts["output"].strip()
+        == "forecast: float32 [26, 3]; co2_ppm ppm; 1 to 26 steps ahead; quantiles 0.1, 0.5, 0.9"
+    )
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line(demo_server: ServerProcess) -> None:
+    done = tidegate("models", "show", "nope", "--address", demo_server.address)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_sound_package_is_verified() -> None:
+    done = tidegate("models", "verify", str(PACKAGE))
+
+    assert done.returncode == 0
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == ["co2-weekly/1"] * 3
+    assert "bit-identical" in done.stdout
+
+
+def test_a_package_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
+    copy = tmp_path / "1"
+    shutil.copytree(PACKAGE, copy)
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+
+    done = tidegate("models", "verify", str(copy))
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {copy}: sha256: expected ")
+
+
+def test_sessions_are_listed_shown_and_closed(small_server: ServerProcess) -> None:
+    session_id, address = uuid4().hex, small_server.address
+    with Client(address) as client, client.session("decay", session_id) as session:
+        session.steps([[0, 0, 0, 0]] * 3)
+
+    listed = tidegate("sessions", "list", "--model", "decay", "--address", address)
+    shown = tidegate("sessions", "show", session_id, "--address", address)
+    closed = tidegate("sessions", "close", session_id, "--address", address)
+    gone = tidegate("sessions", "show", session_id, "--address", address)
+
+    [row] = [line.split() for line in listed.stdout.splitlines() if line.startswith(session_id)]
+    assert row[1:5] == ["decay/1", "detached", "3", "0"]
+    assert "next step     3\n" in shown.stdout
+    assert closed.stdout == f"{session_id}: ended after 3 steps\n"
+    assert (gone.returncode, len(gone.stderr.splitlines())) == (1, 1)
