@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -215,6 +216,18 @@ def test_a_time_that_is_none_is_refused_by_row() -> None:
 
     with pytest.raises(InvalidRequest, match="row 1: expected an ISO 8601 date or time, got '08/01/2024'"):
         next(rows)
+
+
+def test_the_stamp_of_the_newest_row_is_there_as_written_even_if_the_row_is_refused() -> None:
+    rows = reader("a,t\n1,2024-01-01\nx, soon\n3\n", rules=TimeRules(column="t"))
+    seen = []
+
+    for _ in range(3):
+        with contextlib.suppress(InvalidRequest):
+            next(rows)
+        seen.append(rows.time_text)
+
+    assert seen == ["2024-01-01", " soon", ""]
 
 
 def test_rows_are_read_one_at_a_time() -> None:

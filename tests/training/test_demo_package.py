@@ -37,12 +37,21 @@ def series(recipe: RecipeFile) -> Series:
 
 
 @pytest.fixture(scope="module")
-def scores(package: ModelPackage, recipe: RecipeFile, series: Series) -> Scores:
-    """Computed anew: one session through the whole series, in ONNX Runtime."""
+def held_out(recipe: RecipeFile, series: Series) -> slice:
+    return split_series(series, recipe.recipe).test
+
+
+def score_session(package: ModelPackage, series: Series, first_row: int, rows: slice) -> Scores:
+    """Computed anew: one session from `first_row` to the end, in ONNX Runtime."""
     states = [np.zeros(s.graph_shape(1, 1), s.dtype.numpy) for s in package.manifest.states]
-    (forecasts,), _ = Graph(package, device="cpu", threads=1).run([series.values[None]], states)
-    rows = split_series(series, recipe.recipe).test
-    return score(forecasts[0, rows], series, rows, season_steps=52)
+    graph = Graph(package, device="cpu", threads=1)
+    (forecasts,), _ = graph.run([series.values[None, first_row:]], states)
+    return score(forecasts[0, rows.start - first_row :], series, rows, season_steps=52)
+
+
+@pytest.fixture(scope="module")
+def scores(package: ModelPackage, series: Series, held_out: slice) -> Scores:
+    return score_session(package, series, 0, held_out)
 
 
 def test_the_series_is_the_one_that_is_described(series: Series) -> None:
@@ -73,6 +82,24 @@ def test_it_clearly_beats_both_naive_forecasts_on_held_out_weeks(scores: Scores,
     best_naive = min(scores.repeat_last[weeks - 1], scores.same_season[weeks - 1])
 
     assert scores.model[weeks - 1] < 0.8 * best_naive
+
+
+def test_a_session_that_begins_cold_beats_both_as_well(
+    package: ModelPackage, series: Series, held_out: slice
+) -> None:
+    cold = score_session(package, series, held_out.start, held_out)
+
+    assert (cold.model < 0.8 * np.minimum(cold.repeat_last, cold.same_season)).all()
+
+
+def test_it_beats_what_is_less_naive_too(scores: Scores, series: Series, held_out: slice) -> None:
+    """The last value plus last year's change over the same weeks: season and trend without learning."""
+    now, ahead = np.arange(held_out.start, held_out.stop)[:, None], np.arange(1, 27)
+    future, counts = series.futures(26, held_out)
+    naive = series.target[now] + series.target[now + ahead - 52] - series.target[now - 52]
+    error = np.where(counts, np.abs(naive - future), 0).sum(0) / counts.sum(0)
+
+    assert (scores.model < error).all()
 
 
 def test_its_80_percent_interval_holds_about_80_percent(scores: Scores) -> None:

@@ -93,6 +93,19 @@ def test_data_that_do_not_fit_are_refused_by_file_and_row(recipe_path: Path, tex
         ("2020-05-15", "2021-01-01", "test split: expected at least 4 rows, got 0"),
     ],
 )
+def test_a_part_without_a_measured_future_is_named(recipe_path: Path) -> None:
+    recipe = read_recipe(change(recipe_path, "2020-05-15", "2020-06-20")).recipe
+    data = recipe_path.with_name("tiny.csv")
+    lines = data.read_text().splitlines()
+    cut = next(k for k, line in enumerate(lines) if line.startswith("2020-06-21"))
+    data.write_text("\n".join(lines[:cut] + [f"{line.split(',')[0]}," for line in lines[cut:]]))
+
+    series = read_series(data, recipe.data)
+
+    with pytest.raises(ConfigError, match="test split: expected measured values 1 steps ahead, got none"):
+        split_series(series, recipe)
+
+
 def test_a_part_that_is_too_short_is_named(recipe_path: Path, old: str, new: str, problem: str) -> None:
     recipe = read_recipe(change(recipe_path, old, new)).recipe
     series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)

@@ -137,4 +137,8 @@ def split_series(series: Series, recipe: Recipe) -> Split:
         part: slice = getattr(parts, name)
         if part.stop - part.start < count:
             raise ConfigError(f"{name} split: expected at least {count} rows, got {part.stop - part.start}")
+        measured = series.futures(horizon, part)[1].any(0)
+        if not measured.all():
+            ahead = int(np.argmin(measured)) + 1
+            raise ConfigError(f"{name} split: expected measured values {ahead} steps ahead, got none")
     return parts

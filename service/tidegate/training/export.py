@@ -57,16 +57,15 @@ def export_package(
     """Export a module, check the graph against it and write the package.
 
     Args:
-        module: Takes inputs, then states; gives outputs, then states, as the specs order them. It is
-            exported in evaluation mode and left in the mode it was in.
-        repository: The model repository; the package goes to `repository/name/version`.
+        module: Takes inputs, then states; gives outputs, then states, in the specs' order. It is exported
+            in evaluation mode and left in the mode it was in.
+        repository: The package goes to `repository/name/version`.
         name: Of the model.
         version: A whole number from 1 on.
         inputs: What a client sends at every step, with batch and time axes marked.
         outputs: What it gets.
         states: What is carried from step to step.
-        initial_states: By state input name, the value for a new session, shape `step_shape`; only for
-            pairs whose `initial` names a file.
+        initial_states: For pairs whose `initial` names a file: by input name, an array of `step_shape`.
         examples: By input or state name, values to check with, [N, step_shape]; needed where normally
             distributed ones would make no sense to the module.
         time: How a series becomes steps.
@@ -82,33 +81,22 @@ def export_package(
             compute what the module does, or the version exists with other bytes.
     """
     files = _initial_files(states, initial_states or {})
-    fields = {
-        "name": name,
-        "version": version,
-        "description": description,
-        "inputs": tuple(inputs),
-        "outputs": tuple(outputs),
-        "states": tuple(states),
-        "time": time or TimeRules(),
-        "batching": batching,
-        "provenance": dict(provenance or {}),
-    }
-    draft = _manifest(fields, sha256="0" * 64, batch_exact=None)
-    was_training = module.training
-    module.eval()
-    try:
-        for part in module.modules():
-            if isinstance(part, RecurrentStack):
-                check_cells(part)
-        onnx = export_graph(module, draft)
-        package = ModelPackage(Path(draft.label), draft, onnx, initial_states=())
-        graph = Graph(package, device="cpu", threads=1)
-        check_export(graph, module, examples=examples)
-    finally:
-        module.train(was_training)
-    exact = probe(graph, max_rows=_PROBED_ROWS).exact
-    manifest = _manifest(fields, sha256=content_hash(onnx, files), batch_exact=exact)
-    return write_package(repository, manifest, onnx, files)
+    draft = _draft(
+        {
+            "name": name,
+            "version": version,
+            "description": description,
+            "inputs": tuple(inputs),
+            "outputs": tuple(outputs),
+            "states": tuple(states),
+            "time": time or TimeRules(),
+            "batching": batching,
+            "provenance": dict(provenance or {}),
+        }
+    )
+    onnx, exact = _export_checked(module, draft, examples or {})
+    changes = {"sha256": content_hash(onnx, files), "batch_exact": exact}
+    return write_package(repository, draft.model_copy(update=changes), onnx, files)
 
 
 def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
@@ -146,9 +134,29 @@ def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
         raise PackageError(f"{manifest.label}: PyTorch cannot export the module: {error}") from error
 
 
-def _manifest(fields: Mapping[str, Any], *, sha256: str, batch_exact: bool | None) -> Manifest:
+def _export_checked(
+    module: nn.Module, manifest: Manifest, examples: Mapping[str, Array]
+) -> tuple[bytes, bool]:
+    """The graph, proved to compute what the module does, and whether it is batch-exact."""
+    was_training = module.training
+    module.eval()
     try:
-        return Manifest.model_validate({**fields, "sha256": sha256, "batch_exact": batch_exact})
+        for part in module.modules():
+            if isinstance(part, RecurrentStack):
+                check_cells(part)
+        onnx = export_graph(module, manifest)
+        package = ModelPackage(Path(manifest.label), manifest, onnx, initial_states=())
+        graph = Graph(package, device="cpu", threads=1)
+        check_export(graph, module, examples=examples)
+    finally:
+        module.train(was_training)
+    return onnx, probe(graph, max_rows=_PROBED_ROWS).exact
+
+
+def _draft(fields: Mapping[str, Any]) -> Manifest:
+    """The manifest, before there are bytes to hash."""
+    try:
+        return Manifest.model_validate({**fields, "sha256": "0" * 64})
     except ValidationError as error:
         raise PackageError(f"{fields['name']}/{fields['version']}: {first_problem(error)}") from error
 

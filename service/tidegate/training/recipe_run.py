@@ -15,7 +15,7 @@ from tidegate.tensor import DType
 from tidegate.training.data import Series, input_spec, read_series, split_series
 from tidegate.training.evaluation import Scores, score
 from tidegate.training.export import export_package
-from tidegate.training.networks import SingleStep
+from tidegate.training.networks import Forecaster, SingleStep
 from tidegate.training.recipe import Recipe, RecipeFile
 from tidegate.training.train import Progress, forecast_rows, train
 
@@ -59,16 +59,19 @@ def run_recipe(
     series = read_series(data or file.path.parent / recipe.data.file, recipe.data)
     split = split_series(series, recipe)
     network = train(recipe, series, split, report)
-    season_steps = recipe.forecast.season_steps
-    forecasts = {
-        part: forecast_rows(network, series, getattr(split, part)) for part in ("validation", "test")
-    }
     scores = {
-        part: score(made, series, getattr(split, part), season_steps=season_steps)
-        for part, made in forecasts.items()
+        name: score(
+            forecast_rows(network, series, rows), series, rows, season_steps=recipe.forecast.season_steps
+        )
+        for name, rows in (("validation", split.validation), ("test", split.test))
     }
+    path = _export(network, recipe, repository, _provenance(file, series, scores))
+    return TrainedPackage(path, scores["test"])
+
+
+def _export(network: Forecaster, recipe: Recipe, repository: Path, provenance: dict[str, Any]) -> Path:
     has_time_axis = network.cells.has_time_loop
-    path = export_package(
+    return export_package(
         network if has_time_axis else SingleStep(network),
         repository=repository,
         name=recipe.name,
@@ -78,9 +81,8 @@ def run_recipe(
         outputs=[output_spec(recipe, has_time_axis=has_time_axis)],
         states=network.state_pairs(),
         time=recipe.data.time,
-        provenance=_provenance(file, series, scores),
+        provenance=provenance,
     )
-    return TrainedPackage(path, scores["test"])
 
 
 def output_spec(recipe: Recipe, *, has_time_axis: bool = True) -> OutputSpec:
