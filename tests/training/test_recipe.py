@@ -85,14 +85,6 @@ def test_data_that_do_not_fit_are_refused_by_file_and_row(recipe_path: Path, tex
     assert str(data) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        ("2020-04-01", "2020-01-15", "train split: expected at least 31 rows, got 14"),
-        ("2020-05-15", "2020-04-03", "validation split: expected at least 4 rows, got 2"),
-        ("2020-05-15", "2021-01-01", "test split: expected at least 4 rows, got 0"),
-    ],
-)
 def test_a_part_without_a_measured_future_is_named(recipe_path: Path) -> None:
     recipe = read_recipe(change(recipe_path, "2020-05-15", "2020-06-20")).recipe
     data = recipe_path.with_name("tiny.csv")
@@ -106,6 +98,14 @@ def test_a_part_without_a_measured_future_is_named(recipe_path: Path) -> None:
         split_series(series, recipe)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("2020-04-01", "2020-01-15", "train split: expected at least 31 rows, got 14"),
+        ("2020-05-15", "2020-04-03", "validation split: expected at least 4 rows, got 2"),
+        ("2020-05-15", "2021-01-01", "test split: expected at least 4 rows, got 0"),
+    ],
+)
 def test_a_part_that_is_too_short_is_named(recipe_path: Path, old: str, new: str, problem: str) -> None:
     recipe = read_recipe(change(recipe_path, old, new)).recipe
     series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
