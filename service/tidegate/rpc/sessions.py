@@ -65,13 +65,14 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             raise InvalidRequest("first_step: expected the number of the first of these steps, got none")
         first = int(convert.step_array("first_step", [request.first_step])[0])
         selection = convert.output_selection(request.outputs)
-        place = await self._calls.place(_place_request(request))
-        inputs = tensors.read_inputs(place.table.model.manifest, request.inputs)
-        outputs, next_step = await self._calls.step(place, first, inputs, selection)
+        which = _which_session(request)
+        model = await self._calls.model_of(which)
+        inputs = tensors.read_inputs(model.manifest, request.inputs)
+        outputs, next_step = await self._calls.step(which, model, first, inputs, selection)
         return pb.StepSessionResponse(
             next_step=next_step,
-            outputs=tensors.write_outputs(place.table.model.manifest, outputs),
-            model=convert.model_version(place.table.model),
+            outputs=tensors.write_outputs(model.manifest, outputs),
+            model=convert.model_version(model),
         )
 
     async def GetSession(self, request: pb.GetSessionRequest, context: UnaryContext) -> pb.GetSessionResponse:
@@ -126,7 +127,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         raise _later("InspectSession")
 
 
-def _place_request(request: pb.StepSessionRequest) -> OpenRequest:
+def _which_session(request: pb.StepSessionRequest) -> OpenRequest:
     return OpenRequest(
         model=request.model.name,
         version=request.model.version,

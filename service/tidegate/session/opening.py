@@ -14,7 +14,6 @@ import numpy as np
 
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import (
-    ArenaFull,
     Displaced,
     InvalidRequest,
     MessageTooLarge,
@@ -144,7 +143,8 @@ class Opener:
         ):
             raise SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
         check_version(request, table)
-        if table.opener[slot] == request.client_instance and request.attempt < int(table.attempt[slot]):
+        same_client = request.client_instance and table.opener[slot] == request.client_instance
+        if same_client and request.attempt < int(table.attempt[slot]):
             raise StaleAttempt(f"attempt: expected at least {table.attempt[slot]}, got {request.attempt}")
         check_reach(place.next_step, session_id, have, request.held_from[i], final=False)
         return place
@@ -160,10 +160,7 @@ class Opener:
         ids = list(new)
         room = min(len(ids), table.pool.num_free)
         for session_id in ids[room:]:
-            result.errors[new[session_id]] = ArenaFull(
-                f"max_sessions: all {table.pool.capacity} slots of {table.model.manifest.label} are in use",
-                retry_after_s=self._limits.retry_after_s,
-            )
+            result.errors[new[session_id]] = table.full(self._limits.retry_after_s)
         if room:
             slots = self._registry.create(table, ids[:room], request.client_instance)
             self._attach(stream, request, result, table, slots, [new[i] for i in ids[:room]])

@@ -19,7 +19,7 @@ from tidegate.session.frames import judge_rows
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest, check_session_id, check_version
 from tidegate.session.registry import Place
-from tidegate.session.table import NO_STREAM
+from tidegate.session.table import NO_STREAM, NOBODY, SessionTable
 from tidegate.tensor import Array, IntArray
 
 
@@ -46,8 +46,8 @@ class SingleCalls:
         self._manager = manager
         self._registry = manager.registry
 
-    async def place(self, request: OpenRequest) -> Place:
-        """Find the one session of a request, creating it if the mode says so.
+    async def model_of(self, request: OpenRequest) -> LoadedModel:
+        """The version that the one session of a request runs on, or is to be created with.
 
         Raises:
             SessionNotFound: It does not exist and is not to be created.
@@ -57,25 +57,28 @@ class SingleCalls:
         self._manager.check_running()
         session_id = request.session_ids[0]
         check_session_id(session_id)
-        if request.mode is OpenMode.RESUME or self._registry.find(session_id) is not None:
-            return self._existing(request, session_id)
-        if not request.model:
-            raise InvalidRequest("model.name: expected the name of a model, got an empty one")
-        model = await self._manager.pool.resolve(request.model, request.version, request.sha256)
-        if self._registry.condition(session_id) is not Condition.UNKNOWN:
-            return self._existing(request, session_id)
-        table = self._registry.table_of(model)
-        slots = self._registry.create(table, [session_id], request.client_instance)
-        table.last_used_s[slots] = time.monotonic()
-        return Place(table, int(slots[0]))
+        if request.mode is not OpenMode.RESUME and self._registry.condition(session_id) is Condition.UNKNOWN:
+            if not request.model:
+                raise InvalidRequest("model.name: expected the name of a model, got an empty one")
+            model = await self._manager.pool.resolve(request.model, request.version, request.sha256)
+            # Someone else may have created it while the version was being loaded.
+            if self._registry.condition(session_id) is Condition.UNKNOWN:
+                return model
+        return self._existing(request, session_id).table.model
 
     async def step(
-        self, place: Place, first_step: int, inputs: Sequence[Array], selection: OutputSelection
+        self,
+        request: OpenRequest,
+        model: LoadedModel,
+        first_step: int,
+        inputs: Sequence[Array],
+        selection: OutputSelection,
     ) -> tuple[list[Array], int]:
-        """Step a session that no stream holds.
+        """Step a session that no stream holds; one that is to be created is so only if the steps are good.
 
         Args:
-            place: The session.
+            request: Names the session.
+            model: As `model_of` gave it; nothing may be awaited in between.
             first_step: Number of the first of the steps.
             inputs: One array per model input, `[1, T, step_shape...]`.
             selection: Which answers are wanted.
@@ -87,18 +90,22 @@ class SingleCalls:
             SessionBusy: A stream holds the session.
             WrongStep: `first_step` is not the number that the session waits for.
             InvalidRequest: A value is not finite.
+            ArenaFull: No slot is free for a new session.
+            TooManyRequests: Too many bytes are waiting.
         """
-        self._manager.check_running()
-        table, slot = place
+        session_id = request.session_ids[0]
+        place = self._registry.find(session_id) or Place(self._registry.table_of(model), NOBODY)
         if place.owner != NO_STREAM:
-            raise SessionBusy(f"a stream holds session {table.ids[slot]!r}: step it there, or resume it")
-        slots, first = np.array([slot], np.int32), np.array([first_step], np.int64)
-        refused = judge_rows(table, slots, first, inputs)
+            raise SessionBusy(f"a stream holds session {session_id!r}: step it there, or resume it")
+        first = np.array([first_step], np.int64)
+        refused = judge_rows(place.table, np.array([place.slot], np.int32), first, inputs)
         if refused:
             raise refused[0]
         num_bytes = sum(x.nbytes for x in inputs)
         self._manager.budget.take(num_bytes)
         try:
+            if place.slot == NOBODY:
+                place = self._create(place.table, session_id)
             return await self._run(place, first, inputs, selection), first_step + inputs[0].shape[1]
         finally:
             self._manager.budget.give_back(num_bytes)
@@ -141,6 +148,11 @@ class SingleCalls:
     def _is_of(self, session_id: str, model_name: str) -> bool:
         place = self._registry.find(session_id)
         return place is not None and model_name in ("", place.table.model.manifest.name)
+
+    def _create(self, table: SessionTable, session_id: str) -> Place:
+        if not table.pool.num_free:
+            raise table.full(self._manager.limits.retry_after_s)
+        return Place(table, int(self._registry.create(table, [session_id], creator=b"")[0]))
 
     def _existing(self, request: OpenRequest, session_id: str) -> Place:
         if request.mode is OpenMode.CREATE:

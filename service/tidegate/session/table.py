@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.engine.pool import LoadedModel
+from tidegate.errors import ArenaFull
 from tidegate.runner.slots import SlotPool
 from tidegate.tensor import IntArray, SlotArray
 
 NO_STREAM = 0
 """Owner of a detached session."""
+
+NOBODY = 0
+"""The slot that no session has. It stands where a new session begins."""
 
 
 class SessionTable:
@@ -60,6 +64,13 @@ class SessionTable:
     def next_step(self) -> IntArray:
         """Steps applied, by slot."""
         return self.model.engine.next_step
+
+    def full(self, retry_after_s: float) -> ArenaFull:
+        """The error for a session that finds no free slot."""
+        return ArenaFull(
+            f"max_sessions: all {self.pool.capacity} slots of {self.model.manifest.label} are in use",
+            retry_after_s=retry_after_s,
+        )
 
     def create(self, ids: list[str], creator: bytes) -> SlotArray:
         """Give new sessions slots and the initial state, detached.
