@@ -88,11 +88,10 @@ class Engine:
         if self._running is not None and np.isin(self._running.slots, slots).any():
             self._drops_after_batch.append((slots, error))
             slots = np.setdiff1d(slots, self._running.slots)
-        for frame in list(self._scheduler.frames()):
+        for frame in self._scheduler.frames():
             rows = frame.open_rows(slots)
             if len(rows):
                 self._refuse(frame, rows, [error(int(self.next_step[s])) for s in frame.slots[rows]])
-        self._scheduler.discard_finished()
 
     async def settle(self, slots: SlotArray) -> None:
         """Wait until no batch that runs holds any of `slots`; nothing of theirs may be waiting."""
@@ -108,7 +107,7 @@ class Engine:
     def check_integrity(self) -> None:
         """Raise AssertionError if the engine's or the arena's books do not add up."""
         for frame in self._scheduler.frames():
-            assert frame.num_open == int((frame.position < frame.num_steps).sum()), "open rows are miscounted"
+            frame.check_integrity()
         self.runner.check_integrity()
 
     def close(self) -> None:
@@ -151,15 +150,15 @@ class Engine:
             self._after_batch()
 
     def _after_batch(self) -> None:
-        self._scheduler.discard_finished()
         drops, self._drops_after_batch = self._drops_after_batch, []
         for slots, error in drops:
             self.drop(slots, error)
         if self._batch_done is not None:
             self._batch_done.set_result(None)
             self._batch_done = None
-        self._turn_is_due = True
-        self._loop.call_soon(self._turn)
+        if self._scheduler:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
 
     def _apply(self, batch: Batch, outputs: list[Array], run_s: float) -> None:
         """Count the steps and hand the answers out."""
@@ -168,19 +167,22 @@ class Engine:
         self._meter.batch(len(batch.slots), batch.num_steps)
         start = 0
         for part in batch.parts:
-            end = start + len(part.rows)
+            end = start + part.num_rows
             self._answer(part, batch.num_steps, [o[start:end] for o in outputs], run_s)
             start = end
 
     def _answer(self, part: BatchPart, num_steps: int, outputs: list[Array], run_s: float) -> None:
         frame = part.frame
-        frame.advance(part.rows, num_steps)
+        ends = part.step_offset + num_steps == frame.num_steps
+        frame.advance(part.rows, part.num_rows, num_steps, ends=ends)
         frame.run_s += run_s
-        answer = Part(part.rows, part.step_offset, num_steps, frame.select(outputs, part.step_offset))
+        wanted = frame.select(outputs, part.step_offset)
+        answer = Part(part.rows, part.num_rows, part.step_offset, num_steps, wanted)
         if not frame.joins_kept(answer):
             self._flush(frame)
         frame.keep(answer)
-        if not frame.more_is_ready(self.next_step, part.step_offset):
+        self._scheduler.progressed(frame)
+        if not frame.num_open or not frame.more_is_ready(self.next_step, part.step_offset):
             self._flush(frame)
 
     def _flush(self, frame: EngineFrame) -> None:
@@ -192,14 +194,16 @@ class Engine:
         answer.queue_s, answer.run_s = frame.started_s - frame.arrived_s, frame.run_s
         if answer.complete:
             self._meter.frame(answer.queue_s, answer.run_s, time.monotonic() - frame.arrived_s)
-        self._meter.rows(len(answer.rows))
+        self._meter.rows(answer.num_rows)
         self._deliver(frame, answer)
 
     def _refuse(self, frame: EngineFrame, rows: IntArray, errors: Sequence[TidegateError]) -> None:
         """Close rows with an error, after the answers that they already have."""
         self._flush(frame)
         frame.finish(rows)
-        self._deliver(frame, Part(rows, 0, 0, errors=errors, complete=frame.num_open == 0))
+        if not frame.num_open:
+            self._scheduler.remove(frame)
+        self._deliver(frame, Part(rows, len(rows), 0, 0, errors=errors, complete=not frame.num_open))
 
     def _deliver(self, frame: EngineFrame, part: Part) -> None:
         """Hand a part to whoever sent the frame; a receiver that fails harms no other frame."""
@@ -220,7 +224,8 @@ class Engine:
     def _fail(self, batch: Batch, error: Exception) -> None:
         public = incident(error)
         for part in batch.parts:
-            self._refuse(part.frame, part.rows, [public] * len(part.rows))
+            rows = np.arange(len(part.frame.slots))[part.rows]
+            self._refuse(part.frame, rows, [public] * part.num_rows)
         self._drop_successors(batch.slots)
 
     def _drop_successors(self, slots: SlotArray) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,34 @@ from tidegate.errors import TidegateError
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.tensor import Array, IntArray, SlotArray
 
+Rows = IntArray | slice
+"""Positions in a frame; `ALL_ROWS` selects without copying."""
+
+ALL_ROWS = slice(None)
+FINISHED = -1
+
+
+class ReadyRows(NamedTuple):
+    """Rows of a frame that can run now.
+
+    Attributes:
+        rows: Their positions, ascending.
+        num_rows: How many they are.
+        step_offset: Steps of the frame that each of them has run.
+    """
+
+    rows: Rows
+    num_rows: int
+    step_offset: int
+
 
 @dataclass(slots=True)
 class Part:
     """Answers, or refusals, for some rows and steps of a frame.
 
     Attributes:
-        rows: Positions in the frame, ascending, shape (k,).
+        rows: Positions in the frame, ascending.
+        num_rows: How many they are.
         step_offset: Steps of the frame before the first one answered here.
         num_steps: Steps answered here; 0 for refused rows.
         outputs: One array per model output, `[k, steps, step_shape...]`; empty where none are wanted.
@@ -32,7 +54,8 @@ class Part:
         run_s: In the run, in seconds.
     """
 
-    rows: IntArray
+    rows: Rows
+    num_rows: int
     step_offset: int
     num_steps: int
     outputs: list[Array] = field(default_factory=list)
@@ -63,16 +86,18 @@ class EngineFrame:
         first_steps: Number of each row's first step, shape (n,), int64.
         inputs: One array per model input, `[n, T, step_shape...]`.
         num_steps: T.
-        position: Steps of each row that have run, shape (n,); T when the row is finished.
         num_open: Rows that are not finished.
-        pending: Answers to some rows, kept back while others of the frame are about to run.
         started_s: When its first run began; 0 before.
         run_s: Seconds in runs so far.
+        followers: Frames that were queued behind this one for some session; the scheduler's.
+        number: Counts the frames of the engine; the scheduler's.
+        parked: It is known that no row is ready; the scheduler's.
     """
 
     __slots__ = (
-        "arrived_s", "deadline_s", "first_steps", "inputs", "num_open", "num_steps", "on_part", "outputs",
-        "pending", "position", "run_s", "slots", "source", "started_s",
+        "_kept", "_together", "_wanted", "arrived_s", "deadline_s", "first_steps", "followers", "inputs",
+        "num_open", "num_steps", "number", "on_part", "outputs", "parked", "run_s", "slots", "source",
+        "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -96,46 +121,66 @@ class EngineFrame:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.on_part = on_part
-        self.position: IntArray = np.zeros(len(slots), np.int64)
         self.num_open = len(slots)
-        self.pending: list[Part] = []
         self.started_s = 0.0
         self.run_s = 0.0
+        self.followers: list[EngineFrame] = []
+        self.parked = False
+        self.number = 0
+        # The step that each row runs next; FINISHED, which no session waits for, when it runs no more.
+        self._wanted: IntArray = first_steps.copy()
+        # All rows are open and at the same position.
+        self._together = True
+        # Answers to some rows, kept back while others of the frame are about to run.
+        self._kept: list[Part] = []
 
-    def ready_rows(self, next_step: IntArray) -> IntArray:
+    def ready(self, next_step: IntArray) -> ReadyRows | None:
         """Rows whose next step is the one that their session waits for, all at the same position.
 
-        Where they stand at different positions, those that are furthest behind.
+        Where they stand at different positions, those that are furthest behind. None when there are none.
         """
         if self.num_open == 0:
-            return np.empty(0, np.int64)
-        open_rows = self.position < self.num_steps
-        ready = np.flatnonzero(open_rows & (next_step[self.slots] == self.first_steps + self.position))
-        if len(ready) > 1:
-            positions = self.position[ready]
-            behind = positions.min()
-            if positions.max() != behind:
-                ready = ready[positions == behind]
-        return ready
+            return None
+        waits = next_step[self.slots] == self._wanted
+        if self._together and waits.all():
+            return ReadyRows(ALL_ROWS, len(self.slots), int(self._wanted[0] - self.first_steps[0]))
+        rows = waits.nonzero()[0]
+        if not len(rows):
+            return None
+        positions = self._wanted[rows] - self.first_steps[rows]
+        behind = int(positions.min())
+        rows = rows[positions == behind]
+        return ReadyRows(rows, len(rows), behind)
 
     def open_rows(self, slots: SlotArray) -> IntArray:
         """Unfinished rows that belong to any of `slots`."""
-        return np.flatnonzero(np.isin(self.slots, slots) & (self.position < self.num_steps))
+        return np.flatnonzero(np.isin(self.slots, slots) & (self._wanted != FINISHED))
 
     def untouched_rows(self) -> IntArray:
         """Rows none of whose steps has run."""
-        return np.flatnonzero(self.position == 0)
+        return np.flatnonzero(self._wanted == self.first_steps)
 
     def finish(self, rows: IntArray) -> None:
         """Close rows without running the rest of them."""
-        self.position[rows] = self.num_steps
+        self._wanted[rows] = FINISHED
+        self._together = False
         self.num_open -= len(rows)
 
-    def advance(self, rows: IntArray, num_steps: int) -> None:
-        """Count steps that have run; all `rows` stand at the same position."""
-        self.position[rows] += num_steps
-        if self.position[rows[0]] == self.num_steps:
-            self.num_open -= len(rows)
+    def advance(self, rows: Rows, num_rows: int, num_steps: int, *, ends: bool) -> None:
+        """Count steps that have run.
+
+        Args:
+            rows: All at the same position.
+            num_rows: How many they are.
+            num_steps: Steps that each has run.
+            ends: Those were their last.
+        """
+        self._together = self._together and num_rows == len(self.slots)
+        if ends:
+            self._wanted[rows] = FINISHED
+            self.num_open -= num_rows
+        else:
+            self._wanted[rows] += num_steps
 
     def select(self, outputs: list[Array], step_offset: int) -> list[Array]:
         """What the client wants of the answers of a run that began at `step_offset`."""
@@ -146,25 +191,31 @@ class EngineFrame:
 
     def joins_kept(self, part: Part) -> bool:
         """Whether an answer covers the same steps as those kept back."""
-        return not self.pending or (
-            self.pending[0].step_offset == part.step_offset and self.pending[0].num_steps == part.num_steps
+        return not self._kept or (
+            self._kept[0].step_offset == part.step_offset and self._kept[0].num_steps == part.num_steps
         )
 
     def keep(self, part: Part) -> None:
         """Keep an answer back, to go out with those of the frame's other rows."""
-        self.pending.append(part)
+        self._kept.append(part)
 
     def more_is_ready(self, next_step: IntArray, step_offset: int) -> bool:
         """Whether other rows of the frame can run now from the same position on."""
-        ready = self.ready_rows(next_step)
-        return len(ready) > 0 and int(self.position[ready[0]]) == step_offset
+        ready = self.ready(next_step)
+        return ready is not None and ready.step_offset == step_offset
 
     def take_kept(self) -> Part | None:
         """The answers kept back, as one part with its rows in order; None when there are none."""
-        kept, self.pending = self.pending, []
+        kept, self._kept = self._kept, []
         if len(kept) < 2:
             return kept[0] if kept else None
         rows = np.concatenate([p.rows for p in kept])
         order = np.argsort(rows)
         outputs = [np.concatenate(arrays)[order] for arrays in zip(*(p.outputs for p in kept), strict=True)]
-        return Part(rows[order], kept[0].step_offset, kept[0].num_steps, outputs)
+        rows = rows[order]
+        whole = len(rows) == len(self.slots)
+        return Part(ALL_ROWS if whole else rows, len(rows), kept[0].step_offset, kept[0].num_steps, outputs)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the rows are miscounted."""
+        assert self.num_open == int((self._wanted != FINISHED).sum()), "open rows are miscounted"

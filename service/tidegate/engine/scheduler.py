@@ -6,20 +6,22 @@ one per session, all for the same number of steps. A batch forms while the one b
 * A frame whose rows bring many steps is cut into slices, and turns alternate between single steps and
   slices, so neither waits for more than one run of the other.
 * Turns go round sources, and round the frames of a source: nobody waits for another's backlog.
-* Order holds per session and comes from step numbers alone, so frames may overtake one another.
+* Order holds per session and comes from step numbers alone, so frames may overtake one another. A frame
+  none of whose rows is ready is parked, and looked at again when a frame that it waits for progresses.
 
 Pure bookkeeping: no clock, no threads, no model.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tidegate.engine.frame import EngineFrame, Source
+from tidegate.engine.frame import EngineFrame, ReadyRows, Rows, Source
 from tidegate.tensor import Array, IntArray, SlotArray
 
 
@@ -28,7 +30,8 @@ class BatchPart:
     """The rows of one frame in a batch, all at the same position."""
 
     frame: EngineFrame
-    rows: IntArray
+    rows: Rows
+    num_rows: int
     step_offset: int
 
 
@@ -54,6 +57,29 @@ class Batch:
         return (len(self.slots) * self.num_steps).bit_length()
 
 
+class _Draft:
+    """A batch in the making: rows of equal length, as long as there is room."""
+
+    __slots__ = ("num_steps", "parts", "room")
+
+    def __init__(self, room: int) -> None:
+        self.parts: list[BatchPart] = []
+        self.num_steps = 0
+        self.room = room
+
+    def add(self, frame: EngineFrame, ready: ReadyRows, num_steps: int) -> None:
+        """Take what fits, if it runs for as many steps as what is there."""
+        if self.room <= 0 or self.num_steps not in (0, num_steps):
+            return
+        self.num_steps = num_steps
+        rows, num_rows = ready.rows, ready.num_rows
+        if num_rows > self.room:
+            rows = np.arange(self.room) if isinstance(rows, slice) else rows[: self.room]
+            num_rows = self.room
+        self.parts.append(BatchPart(frame, rows, num_rows, ready.step_offset))
+        self.room -= num_rows
+
+
 class Scheduler:
     """The frames of one model version that wait for their turn."""
 
@@ -68,82 +94,118 @@ class Scheduler:
         self._max_batch_size = max_batch_size
         self._max_slice_steps = max_slice_steps
         self._next_step = next_step
-        self._frames: dict[Source, deque[EngineFrame]] = {}
-        self._turns: deque[Source] = deque()
+        self._queues: dict[Source, deque[EngineFrame]] = {}
+        self._frames: dict[int, EngineFrame] = {}
+        self._numbers = itertools.count(1)
+        # By slot, the number of the frame that was queued last.
+        self._last_frame: IntArray = np.zeros_like(next_step)
+        self._num_limited = 0
         self._slices_are_due = False
+
+    def __bool__(self) -> bool:
+        """Whether any frame might have a row that is ready."""
+        return bool(self._queues)
 
     def add(self, frame: EngineFrame) -> None:
         """Queue a frame."""
-        queue = self._frames.get(frame.source)
-        if queue is None:
-            queue = self._frames[frame.source] = deque()
-            self._turns.append(frame.source)
-        queue.append(frame)
+        frame.number = next(self._numbers)
+        self._frames[frame.number] = frame
+        self._num_limited += frame.deadline_s is not None
+        ready = frame.ready(self._next_step)
+        if ready is None or ready.num_rows < len(frame.slots):
+            self._follow(frame)
+        self._last_frame[frame.slots] = frame.number
+        if ready is None:
+            frame.parked = True
+        else:
+            self._enqueue(frame)
 
-    def frames(self) -> Iterator[EngineFrame]:
-        """All waiting frames, in no particular order."""
-        for queue in self._frames.values():
-            yield from queue
+    def progressed(self, frame: EngineFrame) -> None:
+        """Steps of a frame have run: look again at what waits behind it, forget it if it is finished."""
+        for follower in frame.followers:
+            if follower.parked and follower.num_open:
+                follower.parked = False
+                self._enqueue(follower)
+        if not frame.num_open:
+            self.remove(frame)
+
+    def remove(self, frame: EngineFrame) -> None:
+        """Forget a frame that has no open row."""
+        del self._frames[frame.number]
+        self._num_limited -= frame.deadline_s is not None
+        if not frame.parked:
+            self._dequeue(frame)
+
+    def frames(self) -> list[EngineFrame]:
+        """All waiting frames."""
+        return list(self._frames.values())
 
     def past_deadline(self, now_s: float) -> list[EngineFrame]:
         """Frames whose time limit has passed."""
+        if not self._num_limited:
+            return []
         return [f for f in self.frames() if f.deadline_s is not None and f.deadline_s <= now_s]
-
-    def discard_finished(self) -> None:
-        """Forget frames that have no open row."""
-        for source in [s for s, queue in self._frames.items() if any(f.num_open == 0 for f in queue)]:
-            left = deque(f for f in self._frames[source] if f.num_open)
-            if left:
-                self._frames[source] = left
-            else:
-                del self._frames[source]
-                self._turns.remove(source)
 
     def take(self) -> Batch | None:
         """Form the next batch; None when no row is ready."""
-        wanted = (True, False) if self._slices_are_due else (False, True)
-        for slices in wanted:
-            parts, num_steps = self._collect(slices=slices)
-            if parts:
-                self._slices_are_due = not slices
-                return self._assemble(parts, num_steps)
-        return None
-
-    def _collect(self, *, slices: bool) -> tuple[list[BatchPart], int]:
-        """Ready rows of frames that run in slices, or of those that run step by step."""
-        parts: list[BatchPart] = []
-        room, num_steps = self._max_batch_size, 0
+        steps, slices = _Draft(self._max_batch_size), _Draft(self._max_batch_size)
+        idle: list[EngineFrame] = []
         for frame in self._in_turn():
-            rows = frame.ready_rows(self._next_step)
-            if not len(rows):
+            ready = frame.ready(self._next_step)
+            if ready is None:
+                idle.append(frame)
                 continue
-            offset = int(frame.position[rows[0]])
-            length = self._slice_steps(frame.num_open, frame.num_steps - offset)
-            if (length > 1) is not slices or (num_steps and length != num_steps):
-                continue
-            num_steps = length
-            parts.append(BatchPart(frame, rows[:room], offset))
-            room -= len(rows)
-            if room <= 0:
+            num_steps = self._slice_steps(frame.num_open, frame.num_steps - ready.step_offset)
+            (steps if num_steps == 1 else slices).add(frame, ready, num_steps)
+            if steps.room <= 0 and slices.room <= 0:
                 break
-        self._rotate(parts)
-        return parts, num_steps
+        for frame in idle:
+            frame.parked = True
+            self._dequeue(frame)
+        chosen = slices if slices.parts and (self._slices_are_due or not steps.parts) else steps
+        if not chosen.parts:
+            return None
+        self._slices_are_due = chosen is steps
+        self._rotate(chosen.parts)
+        return _assemble(chosen)
+
+    def _follow(self, frame: EngineFrame) -> None:
+        """Have the frame looked at again whenever one that it may wait for makes progress."""
+        for number in np.unique(self._last_frame[frame.slots]).tolist():
+            ahead = self._frames.get(number)
+            if ahead is not None:
+                ahead.followers.append(frame)
+
+    def _enqueue(self, frame: EngineFrame) -> None:
+        queue = self._queues.get(frame.source)
+        if queue is None:
+            self._queues[frame.source] = deque((frame,))
+        else:
+            queue.append(frame)
+
+    def _dequeue(self, frame: EngineFrame) -> None:
+        queue = self._queues[frame.source]
+        queue.remove(frame)
+        if not queue:
+            del self._queues[frame.source]
 
     def _in_turn(self) -> Iterator[EngineFrame]:
         """One frame of each source, then the next one of each, leaving out paused sources."""
-        queues = [self._frames[s] for s in self._turns if not s.paused]
-        for depth in range(max((len(q) for q in queues), default=0)):
+        queues = [queue for source, queue in self._queues.items() if not source.paused]
+        depth = 0
+        while queues:
             for queue in queues:
-                if depth < len(queue):
-                    yield queue[depth]
+                yield queue[depth]
+            depth += 1
+            queues = [queue for queue in queues if len(queue) > depth]
 
     def _rotate(self, parts: list[BatchPart]) -> None:
         """Whoever was first comes last next time, among sources and within each."""
-        if not parts:
-            return
-        self._turns.rotate(-1)
+        first = parts[0].frame.source
+        if len(self._queues) > 1:
+            self._queues[first] = self._queues.pop(first)
         for part in parts:
-            queue = self._frames[part.frame.source]
+            queue = self._queues[part.frame.source]
             if len(queue) > 1:
                 queue.remove(part.frame)
                 queue.append(part.frame)
@@ -152,19 +214,20 @@ class Scheduler:
         """Steps of a slice: its rows and steps together cost about as much as one full batch."""
         return min(steps_left, self._max_slice_steps, max(1, self._max_batch_size // num_rows))
 
-    def _assemble(self, parts: list[BatchPart], num_steps: int) -> Batch:
-        slots = [p.frame.slots[p.rows] for p in parts]
-        inputs = [[_cut(x, p, num_steps) for x in p.frame.inputs] for p in parts]
-        if len(parts) == 1:
-            return Batch(parts, num_steps, slots[0], inputs[0])
-        joined = [np.concatenate(arrays) for arrays in zip(*inputs, strict=True)]
-        return Batch(parts, num_steps, np.concatenate(slots), joined)
+
+def _assemble(draft: _Draft) -> Batch:
+    parts, num_steps = draft.parts, draft.num_steps
+    slots = [p.frame.slots[p.rows] for p in parts]
+    inputs = [[_cut(x, p, num_steps) for x in p.frame.inputs] for p in parts]
+    if len(parts) == 1:
+        return Batch(parts, num_steps, slots[0], inputs[0])
+    joined = [np.concatenate(arrays) for arrays in zip(*inputs, strict=True)]
+    return Batch(parts, num_steps, np.concatenate(slots), joined)
 
 
 def _cut(values: Array, part: BatchPart, num_steps: int) -> Array:
     """The part's rows and steps of an input, without a copy where they are all of it."""
-    if len(part.rows) < len(values):
-        values = values[part.rows]
+    values = values[part.rows]
     if num_steps < values.shape[1]:
-        values = values[:, part.step_offset : part.step_offset + num_steps]
-    return np.ascontiguousarray(values)
+        values = np.ascontiguousarray(values[:, part.step_offset : part.step_offset + num_steps])
+    return values

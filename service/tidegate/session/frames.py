@@ -182,7 +182,7 @@ class Delivery:
             slots = self._slots[part.rows]
             self._table.accepted[slots] = self._table.next_step[slots]
         refusals, self._refusals = self._refusals, {}
-        if refusals and part.complete and len(part.rows) == len(self._slots) and not part.errors:
+        if refusals and part.complete and part.num_rows == len(self._slots) and not part.errors:
             send(self._merged(part, refusals))
             return
         if refusals:
@@ -190,12 +190,16 @@ class Delivery:
         send(self._answer(part))
 
     def _answer(self, part: Part) -> Answer:
-        rows = part.rows if self._rows is None else self._rows[part.rows]
+        if part.num_rows == self._num_rows and not part.errors:
+            return self._timed(part, Answer(self._frame_id, None), part.outputs)
+        rows = self._positions()[part.rows]
         errors = dict(zip(rows.tolist(), part.errors, strict=True)) if part.errors else {}
-        everything = len(rows) == self._num_rows
-        return self._timed(
-            part, Answer(self._frame_id, None if everything else rows, errors=errors), part.outputs
-        )
+        answer = Answer(self._frame_id, None if len(rows) == self._num_rows else rows, errors=errors)
+        return self._timed(part, answer, part.outputs)
+
+    def _positions(self) -> IntArray:
+        """Positions in the client's frame of the rows that the engine got."""
+        return np.arange(self._num_rows) if self._rows is None else self._rows
 
     def _merged(self, part: Part, refusals: Refusals) -> Answer:
         assert self._rows is not None
