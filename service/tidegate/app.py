@@ -115,9 +115,11 @@ class Server:
 
     async def stop(self) -> None:
         """Answer what is in flight and close; does nothing to parts that never started."""
+        was_ready = self._obstacle is None
         self._obstacle = "stopping: frames in flight are being answered"
         self._metrics.server_ready.set(0)
-        log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
+        if was_ready:
+            log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
         self._sessions.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -126,7 +128,8 @@ class Server:
         if self._http is not None:
             await self._http.close()
         self._pool.close()
-        log.info("stopped", extra={"sessions_lost": len(self._sessions.registry)})
+        if was_ready:
+            log.info("stopped", extra={"sessions_lost": len(self._sessions.registry)})
 
     async def _sweep(self) -> None:
         """Look for idle sessions, and for errors in our own books."""

@@ -105,12 +105,19 @@ def table_package(repository: Path, *, name: str = "table", size: int = 10, widt
 
 
 def widening_package(repository: Path, *, name: str = "widening", width: int = 4) -> Path:
-    """A state that does not close: h' is twice as wide as h, which the graph's own shapes do not show."""
+    """A state that does not close: h' is twice as wide as h, which nobody can see without a run."""
     nodes = [
-        helper.make_node("Concat", ["h", "x"], ["h_out"], axis=1),
+        helper.make_node("IsNaN", ["x"], ["missing"]),
+        helper.make_node("Cast", ["missing"], ["missing_as_int"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["missing_as_int"], ["num_missing"], keepdims=0),
+        helper.make_node("Add", ["num_missing", "twice_width"], ["end"]),
+        helper.make_node("Concat", ["h", "x", "x"], ["wide"], axis=1),
+        helper.make_node("Slice", ["wide", "start", "end", "last_axis"], ["h_out"]),
         helper.make_node("Add", ["x", "h"], ["y"]),
     ]
-    return _write_stepwise(repository, nodes, {}, name, FLOAT, width, {}, state_dim="wide")
+    numbers = {"twice_width": 2 * width, "start": 0, "last_axis": 1}
+    weights = {key: np.array([value], np.int64) for key, value in numbers.items()}
+    return _write_stepwise(repository, nodes, weights, name, FLOAT, width, {}, state_dim="wide")
 
 
 def _head(tail: str) -> list[onnx.NodeProto]:

@@ -7,14 +7,13 @@ and not ready. It shares the event loop with gRPC, so metrics are rendered in a 
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from tidegate.errors import ConfigError
+from tidegate.rpc.listening import unusable
 from tidegate.telemetry.metrics import Metrics
 
 CLOSE_TIMEOUT_S = 1.0
@@ -66,7 +65,7 @@ async def start_http(host: str, port: int, *, metrics: Metrics, readiness: Readi
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        raise _unusable(host, port, error) from error
+        raise unusable("http", host, port, error) from error
     return HttpServer(runner, runner.addresses[0][1])
 
 
@@ -95,11 +94,3 @@ class _Readyz:
 
 async def _healthz(_: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-def _unusable(host: str, port: int, error: OSError) -> ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigError(f"--http-port: {host}:{port} is in use")
-    if error.errno == errno.EACCES:
-        return ConfigError(f"--http-port: {host}:{port} needs a privilege that this process does not have")
-    return ConfigError(f"--http-host: cannot listen on {host}:{port}: {error.strerror or error}")

@@ -12,6 +12,7 @@ from tidegate.errors import ConfigError
 from tidegate.repository.repository import Entry
 from tidegate.rpc.health import Health, enable_reflection
 from tidegate.rpc.interceptors import ServerInterceptor
+from tidegate.rpc.listening import check_address
 from tidegate.rpc.models import ModelServicer
 from tidegate.rpc.sessions import SessionServicer
 from tidegate.session.manager import SessionManager
@@ -66,11 +67,13 @@ async def start_grpc(
     health = Health()
     await health.add_to(server)
     enable_reflection(server)
-    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    host, number = settings.grpc_host, settings.grpc_port
+    check_address("grpc", host, number)
+    address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise ConfigError(f"--grpc-port: cannot listen on {address}: is it in use?") from error
+        raise ConfigError(f"--grpc-port: cannot listen on {address}: {error}") from error
     await server.start()
     return GrpcServer(server, sessions, health, port)
 
