@@ -81,27 +81,6 @@ def counter_package(
     )
 
 
-def table_package(
-    repository: Path, *, name: str = "table", entries: int = 4, width: int = 3, **manifest: object
-) -> Path:
-    """`h' = h + table[i]`, `table[i] = [i, i, ...]`: an index that the table does not have fails the run."""
-    row = ("batch", width)
-    return custom_package(
-        repository,
-        name,
-        [
-            helper.make_node("Gather", ["table", "i"], ["looked_up"], axis=0),
-            helper.make_node("Add", ["h", "looked_up"], ["h_out"]),
-            helper.make_node("Identity", ["h_out"], ["y"]),
-        ],
-        inputs=[InputSpec(name="i", dtype=DType.INT64, shape=("batch",))],
-        outputs=[OutputSpec(name="y", dtype=F32, shape=row)],
-        states=[StatePair(input_name="h", output_name="h_out", dtype=F32, shape=row)],
-        weights={"table": np.repeat(np.arange(entries, dtype=np.float32)[:, None], width, axis=1)},
-        **manifest,
-    )
-
-
 def timed_package(repository: Path, name: str, operator: str, *, width: int = 1) -> Path:
     """`y = operator(x)` over time, with a counter as its state: what it does goes by elements alone."""
     shape = ("batch", "time", width)

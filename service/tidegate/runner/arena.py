@@ -36,12 +36,21 @@ class _Place:
     first: int
     end: int
     before: tuple[int, ...]
-    after: tuple[int, ...] | None
-    """None when the graph has no batch axis."""
+    after: tuple[int, ...]
+    has_batch_axis: bool
 
-    def shape(self, num_rows: int) -> tuple[int, ...]:
-        """The graph's shape for a batch."""
-        return self.before if self.after is None else (*self.before, num_rows, *self.after)
+    def split(self, num_rows: int) -> tuple[int, ...]:
+        """The shape of a batch; of a graph without a batch axis, its rows along a first one."""
+        return (*self.before, num_rows, *self.after)
+
+    def graph_shape(self, num_rows: int) -> tuple[int, ...]:
+        """The graph's shape for a batch; without a batch axis, of the one row."""
+        return self.split(num_rows) if self.has_batch_axis else self.after
+
+    @property
+    def batch_axis(self) -> int:
+        """Where `split` has the rows."""
+        return len(self.before)
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,14 @@ class _Block:
     def __init__(self, capacity: int, dtype: np.dtype[np.generic], width: int, initial: list[Array]) -> None:
         self.initial: Array = np.concatenate(initial)  # [planes, width]
         self.num_planes = len(self.initial)
+        self.width = width
         self.slots: Array = np.empty((capacity + 1, self.num_planes, width), dtype)
         self._rows: Array = self.slots.reshape(-1, width)
         self._plane: IntArray = np.arange(self.num_planes, dtype=np.int64)[:, None]
 
     def index(self, slots: SlotArray) -> IntArray:
         """Where the planes of `slots` lie among all rows of the block, shape [planes, n]."""
-        return slots * self.num_planes + self._plane
+        return np.multiply(slots, self.num_planes, dtype=np.int64) + self._plane
 
     def take(self, index: IntArray) -> Array:
         """Copy rows out, shape [planes, n, width]."""
@@ -125,30 +135,41 @@ class Arena:
         """Copy states out in the graph's layout, one array per state pair."""
         taken = [block.take(index) for block, index in zip(self._blocks, location.indices, strict=True)]
         return [
-            taken[place.block][place.first : place.end].reshape(place.shape(location.num_rows))
+            taken[place.block][place.first : place.end].reshape(place.graph_shape(location.num_rows))
             for place in self._places
         ]
 
     def scatter(self, location: Location, states: Sequence[Array]) -> None:
-        """Write states in the graph's layout back; the slots must be unique."""
-        for state, place in zip(states, self._places, strict=True):
+        """Write states in the graph's layout back; the slots must be unique.
+
+        Raises:
+            ValueError: A state has another number of elements than its pair; nothing was written.
+        """
+        flat = [
+            state.reshape(place.end - place.first, location.num_rows, self._blocks[place.block].width)
+            for state, place in zip(states, self._places, strict=True)
+        ]
+        for state, place in zip(flat, self._places, strict=True):
             index = location.indices[place.block][place.first : place.end]
-            self._blocks[place.block].put(index, state.reshape(*index.shape, -1))
+            self._blocks[place.block].put(index, state)
 
     def read(self, slots: SlotArray) -> list[Array]:
         """Copy states out per session: one array `[n, step_shape...]` per state pair."""
-        states = self.gather(self.locate(slots))
+        taken = [block.take(block.index(slots)) for block in self._blocks]
         return [
-            s[None] if p.batch_axis is None else np.moveaxis(s, p.batch_axis, 0)
-            for s, p in zip(states, self._pairs, strict=True)
+            np.moveaxis(
+                taken[place.block][place.first : place.end].reshape(place.split(len(slots))),
+                place.batch_axis,
+                0,
+            )
+            for place in self._places
         ]
 
     def write(self, slots: SlotArray, states: Sequence[Array]) -> None:
-        """Write states per session, as `read` gives them."""
+        """Write states per session, as `read` gives them; `slots` must be unique."""
         self._touch(int(slots.max()))
         laid_out = [
-            s if p.batch_axis is None else np.moveaxis(s, 0, p.batch_axis)
-            for s, p in zip(states, self._pairs, strict=True)
+            np.moveaxis(state, 0, place.batch_axis) for state, place in zip(states, self._places, strict=True)
         ]
         self.scatter(self.locate(slots), laid_out)
 
@@ -186,6 +207,5 @@ def _width(pair: StatePair) -> int:
 
 
 def _place(pair: StatePair, block: int, first: int, planes: int) -> _Place:
-    shape, axis = pair.step_shape, pair.batch_axis
-    before, after = (shape, None) if axis is None else (shape[:axis], shape[axis:])
-    return _Place(block, first, first + planes, before, after)
+    shape, axis = pair.step_shape, pair.batch_axis or 0
+    return _Place(block, first, first + planes, shape[:axis], shape[axis:], pair.batch_axis is not None)

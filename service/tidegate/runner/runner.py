@@ -22,7 +22,6 @@ from tidegate.model.manifest import Manifest
 from tidegate.model.package import ModelPackage
 from tidegate.runner.arena import Arena
 from tidegate.runner.graph import Graph
-from tidegate.runner.layout import join_rows, row_of
 from tidegate.runner.ort import Device
 from tidegate.runner.probe import Exactness, probe
 from tidegate.tensor import Array, SlotArray
@@ -98,10 +97,10 @@ class Runner:
             One array per model output, `[n, T, step_shape...]`.
         """
         self._check_unique(slots)
+        if not self._rows_together and len(slots) > 1:
+            return self._step_row_by_row(slots, inputs)
         location = self.arena.locate(slots)
-        states = self.arena.gather(location)
-        advance = self._advance if self._rows_together or len(slots) == 1 else self._advance_row_by_row
-        outputs, states = advance(inputs, states)
+        outputs, states = self._advance(inputs, self.arena.gather(location))
         self.arena.scatter(location, states)
         return outputs
 
@@ -119,22 +118,15 @@ class Runner:
             pieces.append(outputs)
         return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], states
 
-    def _advance_row_by_row(
-        self, inputs: Sequence[Array], states: list[Array]
-    ) -> tuple[list[Array], list[Array]]:
-        pairs = self.manifest.states
+    def _step_row_by_row(self, slots: SlotArray, inputs: Sequence[Array]) -> list[Array]:
+        locations = [self.arena.locate(slots[i : i + 1]) for i in range(len(slots))]
         rows = [
-            self._advance(
-                [x[i : i + 1] for x in inputs], [row_of(s, p, i) for s, p in zip(states, pairs, strict=True)]
-            )
-            for i in range(len(inputs[0]))
+            self._advance([x[i : i + 1] for x in inputs], self.arena.gather(location))
+            for i, location in enumerate(locations)
         ]
-        outputs = [np.concatenate(parts) for parts in zip(*(r[0] for r in rows), strict=True)]
-        new_states = [
-            join_rows(parts, p)
-            for parts, p in zip(zip(*(r[1] for r in rows), strict=True), pairs, strict=True)
-        ]
-        return outputs, new_states
+        for location, (_, states) in zip(locations, rows, strict=True):
+            self.arena.scatter(location, states)
+        return [np.concatenate(parts) for parts in zip(*(outputs for outputs, _ in rows), strict=True)]
 
     def _check_unique(self, slots: SlotArray) -> None:
         """Two rows of one session in a batch would both start from the same state."""

@@ -1,7 +1,7 @@
 """Which rows of the state arena are free, and whose the others are.
 
-Slots are handed out and taken back many at a time, because sessions are opened by the thousand. The
-lowest free ones go first, so that the arena touches no more memory than the sessions need.
+Slots are handed out and taken back many at a time, because sessions are opened by the thousand. Those
+given back go first, then the lowest, so that the arena touches no more memory than the sessions need.
 
 Slot 0 is never handed out: padding reads and writes it, so a batch can be padded to a fixed size
 without touching a live session.
@@ -41,6 +41,6 @@ class SlotPool:
 
     def release(self, slots: SlotArray) -> None:
         """Give slots back."""
+        assert self.num_free + len(slots) <= self.capacity, "a slot was given back twice"
         self._free[self.num_free : self.num_free + len(slots)] = slots
         self.num_free += len(slots)
-        assert self.num_free <= self.capacity, "a slot was given back twice"
