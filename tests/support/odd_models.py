@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tidegate.model.manifest import ConstantInput, InputSpec, Manifest, OutputSpec, StatePair
+from tidegate.model.manifest import ConstantInput, InitialFile, InputSpec, Manifest, OutputSpec, StatePair
 from tidegate.model.package import content_hash, npy_bytes, write_package
 from tidegate.tensor import DType
 
@@ -66,9 +67,21 @@ def custom_package(
 
 
 def counter_package(
-    repository: Path, *, name: str = "counter", batch: bool = True, width: int = 2, **manifest: object
+    repository: Path,
+    *,
+    name: str = "counter",
+    batch: bool = True,
+    width: int = 2,
+    start: np.ndarray | None = None,
+    **manifest: object,
 ) -> Path:
-    """`h' = h + x; y = h'`, one step at a time, with a batch axis or for one row only."""
+    """`h' = h + x; y = h'`, one step at a time, with a batch axis or for one row only.
+
+    Args:
+        start: Initial state, as a file of the package.
+    """
+    initial: Literal["zeros"] | InitialFile = "zeros" if start is None else InitialFile(file="start.npy")
+    files = {} if start is None else {"start.npy": start}
     shape: Shape = ("batch", width) if batch else (width,)
     return custom_package(
         repository,
@@ -76,7 +89,8 @@ def counter_package(
         [helper.make_node("Add", ["h", "x"], ["h_out"]), helper.make_node("Identity", ["h_out"], ["y"])],
         inputs=[InputSpec(name="x", dtype=F32, shape=shape)],
         outputs=[OutputSpec(name="y", dtype=F32, shape=shape)],
-        states=[StatePair(input_name="h", output_name="h_out", dtype=F32, shape=shape)],
+        states=[StatePair(input_name="h", output_name="h_out", dtype=F32, shape=shape, initial=initial)],
+        initial=files,
         **manifest,
     )
 
