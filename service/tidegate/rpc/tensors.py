@@ -89,8 +89,9 @@ def _from_values(what: str, spec: InputSpec, values: Sequence[float]) -> Array:
         with np.errstate(over="ignore"):  # infinity is refused where all values are judged
             return numbers.astype(spec.dtype.numpy)
     limits = np.iinfo(spec.dtype.numpy) if spec.dtype is not DType.BOOL else None
-    low, high = (limits.min, limits.max) if limits else (0, 1)
-    wrong = ~((numbers >= low) & (numbers <= high) & (numbers == np.trunc(numbers)))
+    low, end = (limits.min, int(limits.max) + 1) if limits else (0, 2)
+    # `end` is a power of two, so it is exact as a float64; the greatest number of 64 bits is not.
+    wrong = ~((numbers >= low) & (numbers < end) & (numbers == np.trunc(numbers)))
     if wrong.any():
         raise InvalidRequest(f"{what} values: expected {spec.dtype}, got {numbers[wrong][0]:g}")
     return numbers.astype(spec.dtype.numpy)
