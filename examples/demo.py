@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -169,12 +169,12 @@ def compare_with_naive(run: Run) -> None:
 
 def show_forecast(run: Run) -> None:
     """The forecast of the last step, as a picture and as a sketch."""
-    last = run.rows[-1].time
-    assert last is not None
+    weeks = np.array([row.time.date() for row in run.rows if row.time is not None], "datetime64[D]")
+    num_ahead = len(run.forecasts[-1])
     outlook = Outlook(
-        weeks=[row.time for row in run.rows[-2 * WEEKS_A_YEAR :] if row.time is not None],
+        weeks=weeks[-2 * WEEKS_A_YEAR :],
         values=run.values[-2 * WEEKS_A_YEAR :],
-        future_weeks=[last + timedelta(weeks=h + 1) for h in range(len(run.forecasts[-1]))],
+        future_weeks=weeks[-1] + 7 * np.arange(1, num_ahead + 1),
         quantiles=run.forecasts[-1],
     )
     PICTURE.parent.mkdir(exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,15 @@ class Outlook:
     """What is known and what is forecast.
 
     Attributes:
-        weeks: When the known values were measured.
+        weeks: When the known values were measured, datetime64.
         values: The known values, ppm.
-        future_weeks: The weeks that are forecast.
+        future_weeks: The weeks that are forecast, datetime64.
         quantiles: Shape (weeks ahead, 3): 10 %, median, 90 %.
     """
 
-    weeks: list[datetime]
+    weeks: np.ndarray
     values: np.ndarray
-    future_weeks: list[datetime]
+    future_weeks: np.ndarray
     quantiles: np.ndarray
 
 

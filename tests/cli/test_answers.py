@@ -1,3 +1,5 @@
+"""The file of answers that `tidegate stream` writes."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""What an application hands over, checked and converted before anything is sent."""
+
 import numpy as np
 import pytest
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from support.server import ServerProcess
-from tidegate.client import AsyncClient, CallTimedOut, StreamLost
+from tidegate.client import AsyncClient, CallTimedOut, ChannelOptions, StreamLost
 from tidegate.errors import ConnectionLost, InvalidRequest, ServerStopping, SessionNotFound
 
 LONG = 1_000_000
@@ -69,6 +71,24 @@ async def test_a_crash_is_told_to_every_later_call(server: ServerProcess) -> Non
         for _ in range(2):
             with pytest.raises(ConnectionLost):
                 await session.step([1, 2, 3])
+
+
+@pytest.mark.slow
+async def test_a_server_that_falls_silent_is_noticed(server: ServerProcess) -> None:
+    options = ChannelOptions(keepalive_time_s=1, keepalive_timeout_s=1)
+
+    async with AsyncClient(server.address, options) as client, client.session("lstm", "s") as session:
+        await session.step([1, 2, 3])
+        server.process.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            with pytest.raises(StreamLost) as caught:
+                await session.step([1, 2, 3])
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+    assert time.monotonic() - started < 20
+    assert caught.value.unknown == {"s": range(1, 2)}
 
 
 async def test_a_call_left_behind_is_told_when_it_is_settled(server: ServerProcess) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple, NoReturn
@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
         target = COMMANDS.get(cmd_name)
         if target is None:
             return None
-        with _naming_the_extra(cmd_name):
+        with _naming_the_extra(lambda: cmd_name):
             command = getattr(import_module(target.module), target.attribute)
         assert isinstance(command, click.Command)
         return command
@@ -85,7 +85,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was called."""
-        with _naming_the_extra(ctx.invoked_subcommand):
+        # The command is known only once click has parsed it, inside the block.
+        with _naming_the_extra(lambda: ctx.invoked_subcommand):
             return super().invoke(ctx)
 
 
@@ -121,7 +122,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 @contextmanager
-def _naming_the_extra(command: str | None) -> Iterator[None]:
+def _naming_the_extra(command: Callable[[], str | None]) -> Iterator[None]:
     """Turn the lack of a library into the lack of the extra that brings it."""
     try:
         yield
@@ -131,5 +132,5 @@ def _naming_the_extra(command: str | None) -> Iterator[None]:
         if extra is None:
             raise
         raise ConfigError(
-            f"tidegate {command} needs the {extra} extra: pip install 'tidegate[{extra}]'"
+            f"tidegate {command()} needs the {extra} extra: pip install 'tidegate[{extra}]'"
         ) from error

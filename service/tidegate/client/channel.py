@@ -43,6 +43,8 @@ def connect(address: str, options: ChannelOptions) -> grpc.aio.Channel:
         ("grpc.max_send_message_length", -1),  # the server's limit is kept, see outbox.py
         ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # The time that a ping may take has a default of its own, 60 s, beside that of keepalive.
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout_s * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         # A step must not be sent twice behind the library's back.
         ("grpc.enable_retries", 0),
