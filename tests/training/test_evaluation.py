@@ -40,6 +40,15 @@ def test_futures_that_were_not_measured_do_not_count() -> None:
     assert scores.coverage.tolist() == [1]
 
 
+def test_a_future_beyond_its_split_does_not_count() -> None:
+    series = make_series([0, 1, 2, 3, 4, 5], missing=(1,))
+
+    future, counts = series.futures(2, slice(0, 4))
+
+    assert counts.tolist() == [[False, True], [True, True], [True, False], [False, False]]
+    assert future[counts].tolist() == [2, 2, 3, 3]
+
+
 def test_only_horizons_that_exist_are_reported() -> None:
     series = make_series([0, 1, 2, 3, 4])
     scores = score(np.zeros((3, 1, 3), np.float32), series, slice(2, 5), season_steps=2)

@@ -20,7 +20,7 @@ from tidegate.training.cells import CellName
 from tidegate.training.data import read_series, split_series
 from tidegate.training.recipe import read_recipe
 from tidegate.training.recipe_run import run_recipe
-from tidegate.training.train import Progress, build_network, quantile_loss
+from tidegate.training.train import Progress, build_network, forecast_rows, quantile_loss, train
 
 
 def change(path: Path, old: str, new: str) -> Path:
@@ -123,6 +123,27 @@ def test_training_lowers_the_loss_and_stops_when_it_no_longer_falls(
     assert seen[-1].best_loss == min(p.validation_loss for p in seen)
     best_epoch = min(seen, key=lambda p: p.validation_loss).epoch
     assert len(seen) == 60 or len(seen) == best_epoch + 5
+
+
+def test_the_weights_that_did_best_on_validation_are_kept(recipe_path: Path) -> None:
+    change(
+        recipe_path,
+        "learning_rate = 0.02\nmax_epochs = 3",
+        "learning_rate = 0.3\nmax_epochs = 100\npatience_epochs = 2",
+    )
+    recipe = read_recipe(recipe_path).recipe
+    series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
+    split = split_series(series, recipe)
+    seen: list[Progress] = []
+
+    network = train(recipe, series, split, seen.append)
+
+    future, counts = (torch.from_numpy(a) for a in series.futures(3, split.validation))
+    made = torch.from_numpy(forecast_rows(network, series, split.validation))
+    levels = torch.tensor(recipe.forecast.quantile_levels)
+    loss = quantile_loss(made, future, counts, levels, network.head.factor).item()
+    assert loss == pytest.approx(seen[-1].best_loss, rel=1e-6)
+    assert loss < seen[-1].validation_loss
 
 
 def test_scaling_comes_from_the_training_rows_alone(recipe_path: Path) -> None:
