@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/tidegate/v1/*.proto)
 SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto
 PYTEST_OPTIONS ?=
 
-.PHONY: help setup demo test test-fast check proto proto-check docs image clean
+.PHONY: help setup demo test test-fast check bench bench-full proto proto-check docs image clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ check: $(VENV)/.dev-stamp proto-check ## Format, lint, types, import floors, gen
 	$(BIN)/mypy
 	PYTHONPATH=service $(BIN)/lint-imports
 	$(BIN)/python -m tidegate.cli.configuration_page --check docs/configuration.md
+
+bench: $(VENV)/.dev-stamp ## Measure against what this machine can do (10 minutes)
+	$(BIN)/python -m bench
+
+bench-full: $(VENV)/.dev-stamp ## The same, other models, and a sweep with a plot
+	$(BIN)/python -m bench --full
 
 # $(1): the folder that the generated package is written to.
 define generate

@@ -1,0 +1,58 @@
+"""How long a server takes from its start to SERVING."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bench.errors import BenchError
+from bench.processes import PinnedProcess
+from bench.setting import Setting
+
+DEMO_MODELS = Path(__file__).resolve().parents[2] / "models"
+POLL_S = 0.002
+TIMEOUT_S = 60.0
+
+
+async def measure_start(setting: Setting) -> None:
+    """Seconds from the start of the process to the first SERVING, with the demo model."""
+    seconds = [await asyncio.to_thread(_start_once, setting) for _ in range(setting.durations.rounds)]
+    setting.found("start.seconds", seconds)
+
+
+def _start_once(setting: Setting) -> float:
+    port = _free_port()
+    flags = ["--models", str(DEMO_MODELS), "--grpc-port", str(port), "--http-port", "0"]
+    start_s = time.perf_counter()
+    log = setting.folder / "start.log"
+    with PinnedProcess(setting.cores.server, "tidegate.cli", ["serve", *flags], log=log) as server:
+        # A channel that finds nobody waits before it tries again: connect only once somebody listens.
+        while not _listens(port):
+            server.check_running()
+            if time.perf_counter() - start_s > TIMEOUT_S:
+                raise BenchError(f"nobody listens after {TIMEOUT_S:g} s")
+            time.sleep(POLL_S)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for answer in health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
+            ):
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return time.perf_counter() - start_s
+    raise BenchError("the health service ended before the server was SERVING")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
