@@ -67,6 +67,22 @@ def rnn_package(
     return _write(repository, nodes, weights, name, "1", hidden, features, ("h",), manifest)
 
 
+def gru_package(
+    repository: Path, *, name: str = "gru", hidden: int = 16, features: int = 3, **manifest: object
+) -> Path:
+    """A GRU over time with constant weights, which is batch-exact on the CPU provider."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "w": rng.normal(0, 0.4, (1, 3 * hidden, features)).astype(np.float32),
+        "r": rng.normal(0, 0.4, (1, 3 * hidden, hidden)).astype(np.float32),
+        "b": rng.normal(0, 0.4, (1, 6 * hidden)).astype(np.float32),
+        "one": np.array([1], np.int64),
+    }
+    gru = helper.make_node("GRU", ["xt", "w", "r", "b", "", "h"], ["y4", "h_out"], hidden_size=hidden)
+    nodes = [helper.make_node("Transpose", ["x"], ["xt"], perm=[1, 0, 2]), gru, *_head("Identity")]
+    return _write(repository, nodes, weights, name, "1", hidden, features, ("h",), manifest)
+
+
 def decay_package(repository: Path, *, name: str = "decay", factor: float = 0.5, width: int = 4) -> Path:
     """`h' = factor * h + x`, one step at a time: fed with zeros it decays into denormal numbers."""
     nodes = [
