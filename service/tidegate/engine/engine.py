@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tidegate.engine.attempt import Outcome, attempt
 from tidegate.engine.frame import EngineFrame, Part
 from tidegate.engine.meter import EngineMeter
 from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
-from tidegate.errors import DeadlineExpired, TidegateError, WrongStep
+from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
 from tidegate.tensor import Array, IntArray, SlotArray
@@ -59,8 +60,10 @@ class Engine:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{runner.manifest.label}")
         self._turn_is_due = False
         self._running: Batch | None = None
-        self._batch_done: asyncio.Future[None] | None = None
-        self._drops_after_batch: list[tuple[SlotArray, Refusal]] = []
+        self._progress: asyncio.Future[None] | None = None
+        # What waits for the end of the batch that runs: rows that go no further, and calls.
+        self._dropped: list[tuple[EngineFrame, IntArray, Refusal]] = []
+        self._calls: list[Callable[[], None]] = []
         self._run_s_by_size = [0.0] * 64
 
     def submit(self, frame: EngineFrame) -> None:
@@ -79,30 +82,55 @@ class Engine:
             self._loop.call_soon(self._turn)
 
     def drop(self, slots: SlotArray, error: Refusal) -> None:
-        """Refuse everything that waits for `slots`; what runs now is applied first.
+        """Refuse everything that waits for `slots`; what runs now is applied, and nothing after it.
 
         Args:
             slots: Sessions, shape (n,).
             error: Makes the error from the number of the step that the session waits for.
         """
-        if self._running is not None and np.isin(self._running.slots, slots).any():
-            self._drops_after_batch.append((slots, error))
-            slots = np.setdiff1d(slots, self._running.slots)
+        running = {part.frame: part for part in self._running.parts} if self._running else {}
         for frame in self._scheduler.frames():
             rows = frame.open_rows(slots)
+            part = running.get(frame)
+            if part is not None:
+                busy = np.isin(rows, frame.positions(part.rows))
+                self._dropped.append((frame, rows[busy], error))
+                rows = rows[~busy]
             if len(rows):
-                self._refuse(frame, rows, [error(int(self.next_step[s])) for s in frame.slots[rows]])
+                self._refuse(frame, rows, [error(step) for step in self.expected_steps(frame.slots[rows])])
+
+    def expected_steps(self, slots: SlotArray) -> list[int]:
+        """The steps that sessions will have applied when the batch that runs is done."""
+        expected = self.next_step[slots]
+        if self._running is not None:
+            expected[np.isin(slots, self._running.slots)] += self._running.num_steps
+        steps: list[int] = expected.tolist()
+        return steps
+
+    def holds(self, slots: SlotArray) -> bool:
+        """Whether the batch that runs holds any of `slots`."""
+        return self._running is not None and bool(np.isin(self._running.slots, slots).any())
+
+    def when_settled(self, slots: SlotArray, call: Callable[[], None]) -> None:
+        """Call once no batch that runs holds any of `slots`: now, or at its end.
+
+        Nothing of theirs may be waiting: `drop` it before.
+        """
+        if self.holds(slots):
+            self._calls.append(call)
+        else:
+            call()
 
     async def settle(self, slots: SlotArray) -> None:
         """Wait until no batch that runs holds any of `slots`; nothing of theirs may be waiting."""
-        while self._running is not None and np.isin(self._running.slots, slots).any():
-            await self.next_batch()
+        while self.holds(slots):
+            await self.progress()
 
-    async def next_batch(self) -> None:
-        """Wait for the end of the batch that runs now, or else of the next one."""
-        if self._batch_done is None:
-            self._batch_done = self._loop.create_future()
-        await asyncio.shield(self._batch_done)
+    async def progress(self) -> None:
+        """Wait until steps have been applied or refused."""
+        if self._progress is None:
+            self._progress = self._loop.create_future()
+        await asyncio.shield(self._progress)
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the engine's or the arena's books do not add up."""
@@ -126,39 +154,47 @@ class Engine:
         for part in batch.parts:
             part.frame.started_s = part.frame.started_s or started_s
         if self._run_s_by_size[batch.size_class] <= INLINE_LIMIT_S:
-            self._finish(batch, started_s, self._run(batch))
+            self._finish(batch, started_s, attempt(self.runner, batch.slots, batch.inputs))
         else:
-            future = self._loop.run_in_executor(self._executor, self._run, batch)
+            future = self._loop.run_in_executor(
+                self._executor, attempt, self.runner, batch.slots, batch.inputs
+            )
             future.add_done_callback(lambda done: self._finish(batch, started_s, done.result()))
 
-    def _run(self, batch: Batch) -> list[Array] | Exception:
-        """Run a batch, in whichever thread; states are written back only if all of it worked."""
-        try:
-            return self.runner.step(batch.slots, batch.inputs)
-        except Exception as error:
-            return error
-
-    def _finish(self, batch: Batch, started_s: float, outputs: list[Array] | Exception) -> None:
+    def _finish(self, batch: Batch, started_s: float, outcome: Outcome) -> None:
         run_s = time.monotonic() - started_s
         self._running = None
         try:
-            if isinstance(outputs, Exception):
-                self._fail(batch, outputs)
-            else:
-                self._apply(batch, outputs, run_s)
+            if outcome.failed:
+                mask = np.zeros(len(batch.slots), np.bool_)
+                mask[list(outcome.failed)] = True
+                self._fail(batch.subset(mask), next(iter(outcome.failed.values())))
+                batch = batch.subset(~mask)
+            if batch.parts:
+                self._apply(batch, outcome.outputs, run_s)
         finally:  # a mistake of ours in one batch must not stop the engine
             self._after_batch()
 
     def _after_batch(self) -> None:
-        drops, self._drops_after_batch = self._drops_after_batch, []
-        for slots, error in drops:
-            self.drop(slots, error)
-        if self._batch_done is not None:
-            self._batch_done.set_result(None)
-            self._batch_done = None
+        dropped, self._dropped = self._dropped, []
+        for frame, running, error in dropped:
+            rows = running[frame.is_open(running)]
+            if len(rows):
+                steps = self.next_step[frame.slots[rows]]
+                self._refuse(frame, rows, [error(step) for step in steps.tolist()])
+                self._drop_successors(frame.slots[rows], steps)
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+        self._announce()
         if self._scheduler:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
+
+    def _announce(self) -> None:
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
 
     def _apply(self, batch: Batch, outputs: list[Array], run_s: float) -> None:
         """Count the steps and hand the answers out."""
@@ -194,7 +230,8 @@ class Engine:
         answer.queue_s, answer.run_s = frame.started_s - frame.arrived_s, frame.run_s
         if answer.complete:
             self._meter.frame(answer.queue_s, answer.run_s, time.monotonic() - frame.arrived_s)
-        self._meter.rows(answer.num_rows)
+        if answer.step_offset + answer.num_steps == frame.num_steps:
+            self._meter.rows(answer.num_rows)
         self._deliver(frame, answer)
 
     def _refuse(self, frame: EngineFrame, rows: IntArray, errors: Sequence[TidegateError]) -> None:
@@ -204,6 +241,7 @@ class Engine:
         if not frame.num_open:
             self._scheduler.remove(frame)
         self._deliver(frame, Part(rows, len(rows), 0, 0, errors=errors, complete=not frame.num_open))
+        self._announce()
 
     def _deliver(self, frame: EngineFrame, part: Part) -> None:
         """Hand a part to whoever sent the frame; a receiver that fails harms no other frame."""
@@ -219,18 +257,31 @@ class Engine:
             if len(rows):
                 text = f"time_limit_us: {(now_s - frame.arrived_s) * 1e6:.0f} µs passed before the step could start"
                 self._refuse(frame, rows, [DeadlineExpired(text) for _ in rows])
-                self._drop_successors(frame.slots[rows])
+                self._drop_successors(frame.slots[rows], frame.first_steps[rows])
 
     def _fail(self, batch: Batch, error: Exception) -> None:
+        """Refuse rows that the model cannot run; one incident stands for all of them."""
         public = incident(error)
         for part in batch.parts:
-            rows = np.arange(len(part.frame.slots))[part.rows]
-            self._refuse(part.frame, rows, [public] * part.num_rows)
-        self._drop_successors(batch.slots)
+            rows = part.frame.positions(part.rows)
+            errors = [InternalError(str(public), incident_id=public.incident_id) for _ in rows]
+            self._refuse(part.frame, rows, errors)
+        self._drop_successors(batch.slots, self.next_step[batch.slots])
 
-    def _drop_successors(self, slots: SlotArray) -> None:
-        """Rows that were queued behind a refused one would leave a gap."""
-        self.drop(
-            slots,
-            lambda expected: WrongStep(f"step {expected} before it was refused", expected_step=expected),
-        )
+    def _drop_successors(self, slots: SlotArray, steps: IntArray) -> None:
+        """Refuse what was queued behind refused steps of sessions, and would leave a gap.
+
+        What was queued before them goes on: a long history does not end for a later step's time limit.
+        """
+        refused = dict(zip(slots.tolist(), steps.tolist(), strict=True))
+        for frame in self._scheduler.frames():
+            rows = frame.open_rows(slots)
+            expected = [refused[slot] for slot in frame.slots[rows].tolist()]
+            behind = frame.first_steps[rows] > expected
+            if behind.any():
+                errors = [
+                    WrongStep(f"step {step} before it was refused", expected_step=step)
+                    for step, is_behind in zip(expected, behind.tolist(), strict=True)
+                    if is_behind
+                ]
+                self._refuse(frame, rows[behind], errors)

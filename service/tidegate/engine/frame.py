@@ -15,7 +15,7 @@ import numpy as np
 
 from tidegate.errors import TidegateError
 from tidegate.protocol.outputs import OutputSelection
-from tidegate.tensor import Array, IntArray, SlotArray
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray
 
 Rows = IntArray | slice
 """Positions in a frame; `ALL_ROWS` selects without copying."""
@@ -155,6 +155,15 @@ class EngineFrame:
     def open_rows(self, slots: SlotArray) -> IntArray:
         """Unfinished rows that belong to any of `slots`."""
         return np.flatnonzero(np.isin(self.slots, slots) & (self._wanted != FINISHED))
+
+    def is_open(self, rows: IntArray) -> BoolArray:
+        """Which of these rows are unfinished, shape of `rows`."""
+        mask: BoolArray = self._wanted[rows] != FINISHED
+        return mask
+
+    def positions(self, rows: Rows) -> IntArray:
+        """The numbers of rows that are given either way."""
+        return np.arange(len(self.slots))[rows]
 
     def untouched_rows(self) -> IntArray:
         """Rows none of whose steps has run."""

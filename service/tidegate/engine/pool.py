@@ -19,6 +19,7 @@ from tidegate.errors import ModelMismatch, ModelNotFound, TidegateError
 from tidegate.model.manifest import Manifest
 from tidegate.repository.repository import LATEST, Entry, Repository
 from tidegate.runner.runner import BatchExactness, Runner, RunnerOptions
+from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -131,15 +132,17 @@ class ModelPool:
         Raises:
             ModelNotFound: The repository has no such version.
             PackageError: The package is refused.
+            InternalError: The load failed in a way that nobody expected.
         """
         entry = self._repository.latest(name) if version in ("", LATEST) else Entry(name, version)
-        if entry in self._ready:
-            return self._ready[entry]
-        if entry not in self._loading:
-            task = asyncio.create_task(self._load(entry))
-            self._loading[entry] = task
-            task.add_done_callback(lambda _: self._loading.pop(entry, None))
-        return await asyncio.shield(self._loading[entry])
+        # Again if it was unloaded between the end of the load and our turn.
+        while entry not in self._ready:
+            if entry not in self._loading:
+                task = asyncio.create_task(self._load(entry))
+                self._loading[entry] = task
+                task.add_done_callback(lambda _: self._loading.pop(entry, None))
+            await asyncio.shield(self._loading[entry])
+        return self._ready[entry]
 
     def unload(self, model: LoadedModel) -> None:
         """Forget a version; no session may need it any more."""
@@ -199,19 +202,26 @@ class ModelPool:
     async def _load(self, entry: Entry) -> LoadedModel:
         try:
             runner = await asyncio.to_thread(self._make_runner, entry)
+        except ModelNotFound:
+            raise  # remembering it would let callers fill the memory with names
         except TidegateError as error:
-            self._failures[entry] = str(error)
-            if not isinstance(error, ModelNotFound):
-                self._metrics.model_load_failures.labels(*entry).inc()
-                # The traceback is ours and says nothing: the error names what is wrong with the package.
-                log.error("model refused", extra={"model": "/".join(entry), "why": str(error)})  # noqa: TRY400
+            self._refused(entry, error)
             raise
+        except Exception as error:
+            public = incident(error)
+            self._refused(entry, public)
+            raise public from None
         self._failures.pop(entry, None)
         model = LoadedModel(runner, self._make_engine(runner))
         self._ready[entry] = model
         self._report(model)
         self.on_change(entry, True)
         return model
+
+    def _refused(self, entry: Entry, error: TidegateError) -> None:
+        self._failures[entry] = str(error)
+        self._metrics.model_load_failures.labels(*entry).inc()
+        log.error("model refused", extra={"model": "/".join(entry), "why": str(error)})
 
     def _make_runner(self, entry: Entry) -> Runner:
         return Runner(self._repository.read(*entry), self._options.runner)
@@ -239,6 +249,8 @@ class ModelPool:
             "warmup_s": round(runner.warmup_s, 3),
             "state_bytes": runner.arena.slot_bytes,
         }
+        if not runner.manifest.has_batch_axis:
+            facts["batching"] = "off: the graph takes one row at a time"
         if runner.exactness.detail:
             facts["probe"] = runner.exactness.detail
         exact = runner.batch_exactness is BatchExactness.EXACT

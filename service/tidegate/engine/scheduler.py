@@ -4,7 +4,8 @@ At each turn the scheduler takes the rows that are ready, at most `max_batch_siz
 one per session, all for the same number of steps. A batch forms while the one before it runs.
 
 * A frame whose rows bring many steps is cut into slices, and turns alternate between single steps and
-  slices, so neither waits for more than one run of the other.
+  slices, so neither waits for more than one run of the other. The more rows share a slice, the fewer
+  steps it has: a slice costs no more than a full batch of single steps, or one row's longest slice.
 * Turns go round sources, and round the frames of a source: nobody waits for another's backlog.
 * Order holds per session and comes from step numbers alone, so frames may overtake one another. A frame
   none of whose rows is ready is parked, and looked at again when a frame that it waits for progresses.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.engine.frame import EngineFrame, ReadyRows, Rows, Source
-from tidegate.tensor import Array, IntArray, SlotArray
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray
 
 
 @dataclass(slots=True)
@@ -33,6 +34,11 @@ class BatchPart:
     rows: Rows
     num_rows: int
     step_offset: int
+
+    @property
+    def steps_left(self) -> int:
+        """Steps that each of them has to run."""
+        return self.frame.num_steps - self.step_offset
 
 
 @dataclass(slots=True)
@@ -56,28 +62,42 @@ class Batch:
         """Batches of one class hold the same number of row-steps within a factor of two."""
         return (len(self.slots) * self.num_steps).bit_length()
 
+    def subset(self, mask: BoolArray) -> Batch:
+        """The rows that a mask of shape (n,) selects."""
+        parts, start = [], 0
+        for part in self.parts:
+            rows = part.frame.positions(part.rows)[mask[start : start + part.num_rows]]
+            start += part.num_rows
+            if len(rows):
+                parts.append(BatchPart(part.frame, rows, len(rows), part.step_offset))
+        return Batch(parts, self.num_steps, self.slots[mask], [x[mask] for x in self.inputs])
+
 
 class _Draft:
-    """A batch in the making: rows of equal length, as long as there is room."""
+    """A batch in the making: ready rows, as long as there is room."""
 
-    __slots__ = ("num_steps", "parts", "room")
+    __slots__ = ("num_rows", "parts", "room")
 
     def __init__(self, room: int) -> None:
         self.parts: list[BatchPart] = []
-        self.num_steps = 0
         self.room = room
+        self.num_rows = 0
 
-    def add(self, frame: EngineFrame, ready: ReadyRows, num_steps: int) -> None:
-        """Take what fits, if it runs for as many steps as what is there."""
-        if self.room <= 0 or self.num_steps not in (0, num_steps):
-            return
-        self.num_steps = num_steps
+    def add(self, frame: EngineFrame, ready: ReadyRows) -> None:
+        """Take what fits."""
         rows, num_rows = ready.rows, ready.num_rows
+        if self.room <= 0:
+            return
         if num_rows > self.room:
             rows = np.arange(self.room) if isinstance(rows, slice) else rows[: self.room]
             num_rows = self.room
         self.parts.append(BatchPart(frame, rows, num_rows, ready.step_offset))
+        self.num_rows += num_rows
         self.room -= num_rows
+
+    def cut(self, num_steps: int) -> None:
+        """Leave out rows that have fewer steps to run."""
+        self.parts = [p for p in self.parts if p.steps_left >= num_steps]
 
 
 class Scheduler:
@@ -155,8 +175,7 @@ class Scheduler:
             if ready is None:
                 idle.append(frame)
                 continue
-            num_steps = self._slice_steps(frame.num_open, frame.num_steps - ready.step_offset)
-            (steps if num_steps == 1 else slices).add(frame, ready, num_steps)
+            (steps if frame.num_steps - ready.step_offset == 1 else slices).add(frame, ready)
             if steps.room <= 0 and slices.room <= 0:
                 break
         for frame in idle:
@@ -166,15 +185,20 @@ class Scheduler:
         if not chosen.parts:
             return None
         self._slices_are_due = chosen is steps
+        num_steps = self._slice_steps(chosen)
+        chosen.cut(num_steps)
         self._rotate(chosen.parts)
-        return _assemble(chosen)
+        return _assemble(chosen.parts, num_steps)
 
     def _follow(self, frame: EngineFrame) -> None:
-        """Have the frame looked at again whenever one that it may wait for makes progress."""
-        for number in np.unique(self._last_frame[frame.slots]).tolist():
-            ahead = self._frames.get(number)
-            if ahead is not None:
-                ahead.followers.append(frame)
+        """Have the frame looked at again whenever one that it waits for makes progress."""
+        waiting = frame.slots[self._next_step[frame.slots] != frame.first_steps]
+        ahead = {self._frames.get(number) for number in np.unique(self._last_frame[waiting]).tolist()}
+        if None in ahead:  # the frame in between was refused
+            ahead = {f for f in self.frames() if f is not frame and len(f.open_rows(waiting))}
+        for other in ahead:
+            assert other is not None
+            other.followers.append(frame)
 
     def _enqueue(self, frame: EngineFrame) -> None:
         queue = self._queues.get(frame.source)
@@ -210,13 +234,13 @@ class Scheduler:
                 queue.remove(part.frame)
                 queue.append(part.frame)
 
-    def _slice_steps(self, num_rows: int, steps_left: int) -> int:
-        """Steps of a slice: its rows and steps together cost about as much as one full batch."""
-        return min(steps_left, self._max_slice_steps, max(1, self._max_batch_size // num_rows))
+    def _slice_steps(self, draft: _Draft) -> int:
+        """Steps of a slice: all its rows and steps together cost about as much as one full batch."""
+        affordable = max(1, self._max_batch_size // draft.num_rows)
+        return min(draft.parts[0].steps_left, self._max_slice_steps, affordable)
 
 
-def _assemble(draft: _Draft) -> Batch:
-    parts, num_steps = draft.parts, draft.num_steps
+def _assemble(parts: list[BatchPart], num_steps: int) -> Batch:
     slots = [p.frame.slots[p.rows] for p in parts]
     inputs = [[_cut(x, p, num_steps) for x in p.frame.inputs] for p in parts]
     if len(parts) == 1:

@@ -233,7 +233,7 @@ class Connection:
         self._unsent_bytes -= num_bytes
         if self._stream.source.paused and self._unsent_bytes <= PAUSE_BYTES // 2:
             self._stream.source.paused = False
-            for table in self._stream.handles.tables:
+            for table in self._stream.handles.tables.values():
                 table.model.engine.wake()
 
     def _frame_done(self) -> None:

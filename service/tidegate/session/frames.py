@@ -173,14 +173,13 @@ class Delivery:
         self._table = table
         self._slots = slots
         self._rows = rows
+        self._first_steps = request.first_steps if rows is None else request.first_steps[rows]
         self._refusals = refusals
 
     def __call__(self, part: Part, send: Callable[[Answer], None]) -> None:
         """Send one answer for the part, or two when rows refused earlier cannot go with it."""
         if part.errors:
-            # What was accepted behind these rows is refused with them: begin again where they stand.
-            slots = self._slots[part.rows]
-            self._table.accepted[slots] = self._table.next_step[slots]
+            self._table.take_back(self._slots[part.rows], self._first_steps[part.rows])
         refusals, self._refusals = self._refusals, {}
         if refusals and part.complete and part.num_rows == len(self._slots) and not part.errors:
             send(self._merged(part, refusals))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,10 +20,10 @@ from tidegate.errors import (
     InvalidRequest,
     ModelInUse,
     ServerStopping,
-    SessionNotFound,
     TidegateError,
     TooManyRequests,
 )
+from tidegate.session.closing import Closer
 from tidegate.session.frames import (
     Answer,
     Delivery,
@@ -35,15 +34,14 @@ from tidegate.session.frames import (
     judge_rows,
     refuse_all,
 )
-from tidegate.session.handles import HandleArray, HandleStatus
+from tidegate.session.handles import HandleArray
 from tidegate.session.limits import ByteBudget, SessionLimits
 from tidegate.session.open_request import OpenRequest, OpenResult
 from tidegate.session.opening import Opener
-from tidegate.session.registry import Place, Registry
-from tidegate.session.rows import handle_error, judge_handles, one_table, others
+from tidegate.session.registry import Registry
+from tidegate.session.rows import judge_handles, one_table, others
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
-from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.session.tombstones import Tombstone
+from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array, IntArray, SlotArray
 
@@ -69,6 +67,7 @@ class SessionManager:
         self._streams: dict[int, SessionStream] = {}
         self._numbers = itertools.count(1)
         self._opener = Opener(pool, self.registry, self._streams, limits)
+        self._closer = Closer(self.registry, self._streams, limits, metrics)
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
@@ -90,11 +89,10 @@ class SessionManager:
 
     def remove_stream(self, stream: SessionStream) -> None:
         """A client has gone: its sessions are detached, and what waits for them is dropped."""
-        for table, handles in stream.handles.held():
-            slots = stream.handles.slots(handles.astype(np.uint32))
-            if len(slots):
-                self._detach(table, slots)
-                table.model.engine.drop(slots, _stream_lost)
+        for table, handles in stream.handles.by_table(stream.handles.held()):
+            slots = stream.handles.slots(handles)
+            self._closer.detach(table, slots)
+            table.model.engine.drop(slots, _stream_lost)
         del self._streams[stream.number]
 
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
@@ -147,8 +145,9 @@ class SessionManager:
             )
         for error in judge_handles(stream, handles).values():
             raise error
-        for number, table in enumerate(stream.handles.tables):
-            mine = np.flatnonzero(stream.handles.table_numbers(handles) == number)
+        numbers = stream.handles.table_numbers(handles)
+        for number, table in stream.handles.tables.items():
+            mine = np.flatnonzero(numbers == number)
             ahead = mine[steps[mine] > table.next_step[stream.handles.slots(handles[mine])]]
             if len(ahead):
                 raise InvalidRequest(
@@ -168,27 +167,7 @@ class SessionManager:
         Returns:
             The steps that each session had applied, and errors by position.
         """
-        next_steps, errors = [0] * len(handles), judge_handles(stream, handles)
-        rows = others(len(handles), errors)
-        for number, table in enumerate(stream.handles.tables):
-            mine = rows[stream.handles.table_numbers(handles[rows]) == number]
-            if not len(mine):
-                continue
-            slots = stream.handles.slots(handles[mine])
-            await self._wait_until_answered(table, slots)
-            still = stream.handles.status(handles[mine]) == HandleStatus.OPEN
-            for i, slot in zip(mine.tolist(), slots.tolist(), strict=True):
-                next_steps[i] = int(table.next_step[slot])
-            for i in mine[~still].tolist():
-                errors[i] = handle_error(
-                    HandleStatus(int(stream.handles.status(handles[i : i + 1])[0])), int(handles[i])
-                )
-            if end:
-                await self._end(table, slots[still])
-            else:
-                self._detach(table, slots[still])
-        stream.handles.take_back(handles[stream.handles.status(handles) != HandleStatus.UNKNOWN])
-        return next_steps, errors
+        return await self._closer.close(stream, handles, end=end)
 
     async def end_session(self, session_id: str) -> int:
         """End a session by its id, whoever holds it; a lost one's id becomes free.
@@ -199,16 +178,7 @@ class SessionManager:
         Raises:
             SessionNotFound: No session has this id.
         """
-        tombstone = self.registry.tombstones.remove(session_id)
-        if tombstone is not None:
-            return tombstone.next_step
-        place = self.registry.get(session_id)
-        slots = np.array([place.slot], np.int32)
-        self._tell_owner(
-            place, HandleStatus.ENDED, NoticeReason.ENDED, f"session {session_id!r} was ended by its id"
-        )
-        await self._end(place.table, slots)
-        return place.next_step
+        return await self._closer.end_session(session_id)
 
     def evict_idle(self) -> int:
         """Give up detached sessions that nobody has used for too long.
@@ -216,23 +186,7 @@ class SessionManager:
         Returns:
             How many.
         """
-        since = time.monotonic() - self.limits.detached_idle_timeout_s
-        evicted = 0
-        for table in self.registry.tables():
-            slots = table.idle_since(since)
-            slots = slots[table.accepted[slots] == table.next_step[slots]]
-            for slot in slots.tolist():
-                text = f"no stream for {self.limits.detached_idle_timeout_s:g} s"
-                self.registry.tombstones.add(table.ids[slot], Tombstone(int(table.next_step[slot]), text))
-                self.registry.remove(table.ids[slot])
-            if len(slots):
-                table.release(slots)
-                self._metrics.evictions.labels("idle").inc(len(slots))
-                log.warning(
-                    "idle sessions evicted", extra={"count": len(slots), "model": table.model.manifest.label}
-                )
-            evicted += len(slots)
-        return evicted
+        return self._closer.evict_idle()
 
     def unload(self, model: LoadedModel) -> None:
         """Unload a version.
@@ -243,6 +197,8 @@ class SessionManager:
         count = self.registry.table_of(model).num_sessions
         if count:
             raise ModelInUse(f"{model.manifest.label} has {count} sessions in memory: end them first")
+        for stream in self._streams.values():
+            stream.handles.forget(self.registry.table_of(model))
         self.registry.forget_table(model)
         self.pool.unload(model)
 
@@ -290,34 +246,6 @@ class SessionManager:
         )
         table.model.engine.submit(frame)
 
-    async def _wait_until_answered(self, table: SessionTable, slots: SlotArray) -> None:
-        while (table.accepted[slots] > table.next_step[slots]).any():
-            await table.model.engine.next_batch()
-
-    async def _end(self, table: SessionTable, slots: SlotArray) -> None:
-        """Delete sessions: their ids are free at once, their slots when no batch holds them."""
-        for slot in slots.tolist():
-            self.registry.remove(table.ids[slot])
-        table.model.engine.drop(slots, _ended)
-        await table.model.engine.settle(slots)
-        table.release(slots)
-
-    def _detach(self, table: SessionTable, slots: SlotArray) -> None:
-        table.owner[slots] = NO_STREAM
-        table.last_used_s[slots] = time.monotonic()
-
-    def _tell_owner(self, place: Place, status: HandleStatus, reason: NoticeReason, message: str) -> None:
-        if place.owner == NO_STREAM:
-            return
-        stream = self._streams[place.owner]
-        handle = int(place.table.handle[place.slot])
-        stream.handles.mark(np.array([handle], np.uint32), status)
-        stream.tell(reason, [handle], [place.next_step], message)
-
 
 def _stream_lost(expected: int) -> TidegateError:
     return Displaced(f"the stream was lost before step {expected}", next_step=expected)
-
-
-def _ended(expected: int) -> TidegateError:
-    return SessionNotFound(f"the session was ended before step {expected}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import numpy as np
 
@@ -17,11 +18,11 @@ from tidegate.errors import (
     Displaced,
     InvalidRequest,
     MessageTooLarge,
-    SessionExists,
     SessionNotFound,
     StaleAttempt,
     TidegateError,
 )
+from tidegate.protocol.lifecycle import Event
 from tidegate.session.handles import HandleStatus
 from tidegate.session.limits import MAX_CLIENT_INSTANCE_BYTES, SessionLimits
 from tidegate.session.open_request import (
@@ -33,6 +34,7 @@ from tidegate.session.open_request import (
     check_version,
 )
 from tidegate.session.registry import Place, Registry
+from tidegate.session.rows import handle_error
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.tensor import SlotArray
@@ -58,19 +60,22 @@ class Opener:
         Raises:
             InvalidRequest: The request's form is wrong.
             MessageTooLarge: It names too many sessions.
+            TooManyRequests: The stream has no handles left for them.
             ModelNotFound: There is no such model or version.
             PackageError: The version is refused at load.
         """
         self._check(request)
-        table = None
-        if request.mode is not OpenMode.RESUME:
-            table = self._registry.table_of(
-                await self._pool.resolve(request.model, request.version, request.sha256)
-            )
-        count = len(request.session_ids)
-        result = OpenResult([None] * count, [0] * count, [0] * count)
-        for start in range(0, count, PIECE):
-            await self._open_piece(stream, request, result, table, range(start, min(start + PIECE, count)))
+        stream.handles.check_room(len(request.session_ids))
+        result = _nothing_opened(request)
+        version = request.version
+        for start in range(0, len(request.session_ids), PIECE):
+            table = None
+            if request.mode is not OpenMode.RESUME:
+                # Asked for again with each piece: while others had their turn it may have been unloaded.
+                model = await self._pool.resolve(request.model, version, request.sha256)
+                version, table = model.manifest.version, self._registry.table_of(model)
+            piece = range(start, min(start + PIECE, len(request.session_ids)))
+            await self._open_piece(stream, request, result, table, piece)
             await asyncio.sleep(0)
         return result
 
@@ -104,17 +109,15 @@ class Opener:
         new: dict[str, int] = {}
         known: dict[int, Place] = {}
         for i in positions:
-            session_id = request.session_ids[i]
+            if i in result.errors:
+                continue
             try:
-                check_session_id(session_id)
-                if session_id in new:
-                    raise InvalidRequest(f"session_ids: {session_id!r} is named twice")
                 place = self._admit(request, i)
             except TidegateError as error:
                 result.errors[i] = error
                 continue
             if place is None:
-                new[session_id] = i
+                new[request.session_ids[i]] = i
             else:
                 known[i] = place
         if new:
@@ -126,22 +129,20 @@ class Opener:
     def _admit(self, request: OpenRequest, i: int) -> Place | None:
         """Where the i-th session is, None if it is to be created; raise what forbids opening it."""
         session_id, have = request.session_ids[i], request.have[i]
+        check_session_id(session_id)
         place = self._registry.find(session_id)
+        creates = place is None and request.mode is not OpenMode.RESUME
+        if place is not None and request.mode is OpenMode.CREATE:
+            resent = request.client_instance and place.table.creator[place.slot] == request.client_instance
+            creates = not resent
+        self._registry.require(session_id, Event.CREATE if creates else Event.RESUME)
         if place is None:
-            if self._registry.tombstones.get(session_id) is not None:
-                self._registry.get(session_id)  # raises SessionLost
-            if request.mode is OpenMode.RESUME:
-                raise SessionNotFound(f"no session {session_id!r}")
             if request.mode is OpenMode.CREATE_OR_RESUME and (have or 0) > 0:
                 raise SessionNotFound(
                     f"no session {session_id!r}, and it is not created for a client that has answers before {have}"
                 )
             return None
         table, slot = place
-        if request.mode is OpenMode.CREATE and not (
-            request.client_instance and table.creator[slot] == request.client_instance
-        ):
-            raise SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
         check_version(request, table)
         same_client = request.client_instance and table.opener[slot] == request.client_instance
         if same_client and request.attempt < int(table.attempt[slot]):
@@ -174,23 +175,29 @@ class Opener:
             self._displace(table, slots)
             self._attach(stream, request, result, table, slots, positions)
             await table.model.engine.settle(slots)
-            mine = table.owner[slots] == stream.number
-            table.accepted[slots[mine]] = table.next_step[slots[mine]]
             for i, slot in zip(positions, slots.tolist(), strict=True):
                 self._confirm(stream, request, result, i, Place(table, slot))
 
     def _displace(self, table: SessionTable, slots: SlotArray) -> None:
         """Take sessions from the streams that hold them, and drop what waits there."""
-        table.model.engine.drop(slots, _displaced)
-        for slot in slots[table.owner[slots] != NO_STREAM].tolist():
-            older = self._streams[int(table.owner[slot])]
-            handle = int(table.handle[slot])
-            older.handles.mark(np.array([handle], np.uint32), HandleStatus.DISPLACED)
+        engine = table.model.engine
+        engine.drop(slots, _displaced)
+        for number in np.unique(table.owner[slots]).tolist():
+            if number == NO_STREAM:
+                continue
+            older, theirs = self._streams[number], slots[table.owner[slots] == number]
+            handles = table.handle[theirs]
+            older.handles.mark(handles, HandleStatus.DISPLACED)
+            what = (
+                f"session {table.ids[theirs[0]]!r} was"
+                if len(theirs) == 1
+                else f"{len(theirs)} sessions were"
+            )
             older.tell(
                 NoticeReason.DISPLACED,
-                [handle],
-                [int(table.next_step[slot])],
-                f"session {table.ids[slot]!r} was resumed by another stream",
+                handles.tolist(),
+                engine.expected_steps(theirs),
+                f"{what} resumed by another stream",
             )
 
     def _attach(
@@ -217,20 +224,31 @@ class Opener:
         self, stream: SessionStream, request: OpenRequest, result: OpenResult, i: int, place: Place
     ) -> None:
         """Report where a resumed session stands now, or that it was lost to another in between."""
-        handle = np.array([result.handles[i]], np.uint32)
+        handle, session_id = result.handles[i], request.session_ids[i]
+        status = HandleStatus(int(stream.handles.status(np.array([handle], np.uint32))[0]))
         try:
-            if place.owner != stream.number or place.table.handle[place.slot] != handle[0]:
-                raise _displaced(place.next_step)
-            check_reach(
-                place.next_step, request.session_ids[i], request.have[i], request.held_from[i], final=True
-            )
+            if status is not HandleStatus.OPEN:
+                raise handle_error(status, handle)
+            check_reach(place.next_step, session_id, request.have[i], request.held_from[i], final=True)
             result.next_steps[i] = place.next_step
         except TidegateError as error:
-            if place.owner == stream.number:
+            if status is HandleStatus.OPEN:
                 place.table.owner[place.slot] = NO_STREAM
-            stream.handles.take_back(handle)
-            result.models[i], result.handles[i] = None, 0
+            stream.handles.take_back(np.array([handle], np.uint32))
+            result.models[i], result.handles[i], result.next_steps[i] = None, 0, 0
             result.errors[i] = error
+
+
+def _nothing_opened(request: OpenRequest) -> OpenResult:
+    """The result to begin with: ids that are named twice are refused, all of them."""
+    count = len(request.session_ids)
+    result = OpenResult([None] * count, [0] * count, [0] * count)
+    if len(set(request.session_ids)) < count:
+        times = Counter(request.session_ids)
+        for i, session_id in enumerate(request.session_ids):
+            if times[session_id] > 1:
+                result.errors[i] = InvalidRequest(f"session_ids: {session_id!r} is named twice")
+    return result
 
 
 def _displaced(next_step: int) -> Displaced:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import SessionNotFound
-from tidegate.protocol.lifecycle import Condition
+from tidegate.errors import SessionBusy, SessionExists, SessionNotFound
+from tidegate.protocol.lifecycle import Condition, Event, allowed
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.session.tombstones import Tombstones
 from tidegate.telemetry.metrics import Metrics
@@ -86,6 +86,22 @@ class Registry:
         if tombstone is not None:
             raise tombstone.error(session_id)
         raise SessionNotFound(f"no session {session_id!r}")
+
+    def require(self, session_id: str, event: Event) -> None:
+        """Raise what forbids the event, if the life of the session does not allow it now.
+
+        Raises:
+            SessionLost: Its state was given up.
+            SessionNotFound: No session has this id.
+            SessionExists: It is to be created, and exists.
+            SessionBusy: A single call is to step it, and a stream holds it.
+        """
+        if allowed(self.condition(session_id), event):
+            return
+        place = self.get(session_id)
+        if event is Event.CREATE:
+            raise SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
+        raise SessionBusy(f"a stream holds session {session_id!r}: step it there, or resume it")
 
     def condition(self, session_id: str) -> Condition:
         """Where the session of an id is in its life."""

@@ -21,7 +21,8 @@ def judge_handles(stream: SessionStream, handles: HandleArray) -> Refusals:
         refusals[i] = handle_error(HandleStatus(int(status[i])), int(handles[i]))
     for i in np.flatnonzero(repeated(handles)).tolist():
         refusals.setdefault(
-            i, InvalidRequest(f"handles: {handles[i]} is there twice, in one frame every session has one row")
+            i,
+            InvalidRequest(f"handles: {handles[i]} is there twice, every session has one place in a message"),
         )
     return refusals
 
@@ -30,6 +31,8 @@ def handle_error(status: HandleStatus, handle: int) -> TidegateError:
     """The error for a handle that is not open."""
     if status is HandleStatus.DISPLACED:
         return Displaced(f"handle {handle}: another stream has resumed the session")
+    if status is HandleStatus.CLOSING:
+        return SessionNotFound(f"handle {handle}: is being closed")
     if status is HandleStatus.ENDED:
         return SessionNotFound(f"handle {handle}: the session was ended by its id")
     return SessionNotFound(f"handle {handle}: stands for no session on this stream, open one first")
@@ -43,9 +46,9 @@ def one_table(stream: SessionStream, handles: HandleArray, rows: IntArray) -> Se
     """
     numbers = stream.handles.table_numbers(handles)
     odd = np.flatnonzero(numbers != numbers[0])
-    table: SessionTable = stream.handles.tables[numbers[0]]
+    table = stream.handles.tables[int(numbers[0])]
     if len(odd):
-        label = stream.handles.tables[numbers[odd[0]]].model.manifest.label
+        label = stream.handles.tables[int(numbers[odd[0]])].model.manifest.label
         raise InvalidRequest(
             f"handles: expected one model version per frame, got {table.model.manifest.label} in row {rows[0]} "
             f"and {label} in row {rows[odd[0]]}"

@@ -12,14 +12,14 @@ import numpy as np
 
 from tidegate.engine.frame import EngineFrame, Part, Source
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import InvalidRequest, SessionBusy, SessionExists, TidegateError
-from tidegate.protocol.lifecycle import Condition
+from tidegate.errors import InvalidRequest
+from tidegate.protocol.lifecycle import Condition, Event
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.frames import judge_rows
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest, check_session_id, check_version
 from tidegate.session.registry import Place
-from tidegate.session.table import NO_STREAM, NOBODY, SessionTable
+from tidegate.session.table import NOBODY, SessionTable
 from tidegate.tensor import Array, IntArray
 
 
@@ -95,8 +95,7 @@ class SingleCalls:
         """
         session_id = request.session_ids[0]
         place = self._registry.find(session_id) or Place(self._registry.table_of(model), NOBODY)
-        if place.owner != NO_STREAM:
-            raise SessionBusy(f"a stream holds session {session_id!r}: step it there, or resume it")
+        self._registry.require(session_id, Event.CREATE if place.slot == NOBODY else Event.STEP)
         first = np.array([first_step], np.int64)
         refused = judge_rows(place.table, np.array([place.slot], np.int32), first, inputs)
         if refused:
@@ -156,33 +155,30 @@ class SingleCalls:
 
     def _existing(self, request: OpenRequest, session_id: str) -> Place:
         if request.mode is OpenMode.CREATE:
-            raise self._exists(session_id)
+            self._registry.require(session_id, Event.CREATE)
         place = self._registry.get(session_id)
         check_version(request, place.table)
         return place
-
-    def _exists(self, session_id: str) -> TidegateError:
-        place = self._registry.get(session_id)
-        return SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
 
     async def _run(
         self, place: Place, first: IntArray, inputs: Sequence[Array], selection: OutputSelection
     ) -> list[Array]:
         table, slot = place
+        slots = np.array([slot], np.int32)
         parts: list[Part] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def collect(part: Part) -> None:
             parts.append(part)
             if part.errors:
-                table.accepted[slot] = table.next_step[slot]
+                table.take_back(slots, first)
             if part.complete and not done.done():
                 done.set_result(None)
 
         table.accepted[slot] += inputs[0].shape[1]
         table.last_used_s[slot] = time.monotonic()
         frame = EngineFrame(
-            np.array([slot], np.int32),
+            slots,
             first,
             inputs,
             outputs=selection,

@@ -87,10 +87,21 @@ class SessionTable:
             self.creator[slot] = creator
         return slots
 
+    def take_back(self, slots: SlotArray, first_steps: IntArray) -> None:
+        """Rows that were accepted are refused: what comes next begins where the first of them stands.
+
+        Args:
+            slots: Sessions of the rows, shape (n,).
+            first_steps: Number of each row's first step, shape (n,).
+        """
+        stand_at = np.maximum(first_steps, self.next_step[slots])
+        self.accepted[slots] = np.minimum(self.accepted[slots], stand_at)
+
     def release(self, slots: SlotArray) -> None:
         """Free the slots of sessions that exist no more."""
         self.owner[slots] = NO_STREAM
         self.last_used_s[slots] = np.inf
+        self.attempt[slots] = 0
         for slot in slots.tolist():
             self.ids[slot] = ""
             self.opener[slot] = self.creator[slot] = b""

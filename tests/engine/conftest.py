@@ -1,0 +1,37 @@
+"""Engines with real runners on small packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.engine_bench import EngineBench
+from tidegate.engine import engine as engine_module
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., EngineBench]]:
+    """Makes engines, and stops their threads."""
+    made: list[EngineBench] = []
+
+    def make(
+        package: Path, *, max_batch_size: int = 4, max_slice_steps: int = 4, delay_us: int = 0
+    ) -> EngineBench:
+        made.append(
+            EngineBench(
+                package, max_batch_size=max_batch_size, max_slice_steps=max_slice_steps, delay_us=delay_us
+            )
+        )
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.engine.close()
+
+
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
+    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
