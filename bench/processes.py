@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.machine import on_core
 
 STOP_TIMEOUT_S = 30.0
+ROOT = Path(__file__).resolve().parents[1]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -42,6 +43,9 @@ class PinnedProcess:
                 stdin=channel or subprocess.DEVNULL,
                 stdout=channel or file,
                 stderr=file,
+                cwd=ROOT,
+                # Shipped defaults, whatever the caller's environment sets.
+                env={k: v for k, v in os.environ.items() if not k.startswith("TIDEGATE_")},
             )
 
     def __enter__(self) -> Self:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.errors import BenchError
-from bench.processes import PinnedProcess
+from bench.processes import ROOT, PinnedProcess
 from bench.setting import Setting
 
-DEMO_MODELS = Path(__file__).resolve().parents[2] / "models"
+DEMO_MODELS = ROOT / "models"
 POLL_S = 0.002
 TIMEOUT_S = 60.0
 
