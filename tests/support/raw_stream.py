@@ -96,7 +96,7 @@ class RawStream:
         # Bytes go out as they are; what comes back is parsed.
         method = channel.stream_stream(STREAM_METHOD, None, pb.StreamResponse.FromString)
         self.call: Any = method()
-        self._kept: list[pb.StreamResponse] = []
+        self.kept: list[pb.StreamResponse] = []
         self._next_id = 1
 
     async def __aenter__(self) -> RawStream:
@@ -123,9 +123,9 @@ class RawStream:
             AioRpcError: It ended the stream with a status, or the connection is lost.
             TimeoutError: No such message came.
         """
-        for i, message in enumerate(self._kept):
+        for i, message in enumerate(self.kept):
             if match(message):
-                return self._kept.pop(i)
+                return self.kept.pop(i)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while True:
                 message = await self.call.read()
@@ -133,7 +133,7 @@ class RawStream:
                     raise await self._end()
                 if match(message):
                     return message
-                self._kept.append(message)
+                self.kept.append(message)
 
     async def open(
         self, model: str, *session_ids: str, mode: str = "CREATE", version: str = "", **fields: Any
@@ -224,3 +224,16 @@ async def alone(channel: aio.Channel, model: str, session_id: str, x: ArrayLike)
         replies = [await stream.step(handles, [t], x_t[None, None]) for t, x_t in enumerate(steps)]
         await stream.close(handles)
     return np.stack([reply.output()[0, 0] for reply in replies])
+
+
+async def in_chunks(channel: aio.Channel, model: str, session_id: str, x: ArrayLike) -> Floats:
+    """Answers to a long x [steps, features...] of a session alone, in one frame.
+
+    Returns:
+        Shape [steps, elements].
+    """
+    async with RawStream(channel) as stream:
+        handles = await stream.handles(model, session_id)
+        reply = await stream.step(handles, [0], np.asarray(x, np.float32)[None])
+        await stream.close(handles)
+    return reply.output()[0]

@@ -5,7 +5,6 @@ To add a case, add one entry to `CALLS`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from support.ids import new_id
-from support.raw_stream import alone, connect
-from support.server import ServerProcess
+from support.raw_stream import alone
 from tidegate.v1 import model_pb2, model_pb2_grpc, session_pb2, session_pb2_grpc
 from tidegate.v1.model_pb2 import DATA_TYPE_FLOAT64, ModelVersion
 from tidegate.v1.session_pb2 import StepSessionRequest, Tensor
@@ -32,12 +30,6 @@ X = np.random.default_rng(1).normal(0, 1, (4, 3)).astype(np.float32)
 """The session's inputs; two steps come before the bad call."""
 
 THIRD = Tensor(name="x", shape=[1, 3], values=X[2].tolist())
-
-
-@pytest.fixture
-async def channel(small_server: ServerProcess) -> AsyncIterator[aio.Channel]:
-    async with connect(small_server.address) as channel:
-        yield channel
 
 
 def step(**fields: Any) -> StepSessionRequest:

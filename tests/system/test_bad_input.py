@@ -5,7 +5,7 @@ What counts as bad, and what the client must be told, stands in `support.bad_mes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import grpc
 import numpy as np
@@ -15,7 +15,7 @@ from grpc import aio
 from support.bad_messages import BEFORE, LIMITS, MESSAGES, ROWS, BadRow, Refusal, Scene, invalid
 from support.ids import new_id
 from support.onnx_models import decay_package, last_value_package, lstm_package
-from support.raw_stream import Floats, RawStream, alone, connect, frame
+from support.raw_stream import Floats, RawStream, alone, frame
 from support.server import ServerProcess
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.error_pb2 import Error
@@ -29,12 +29,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     last_value_package(repository)
     with ServerProcess(repository, tmp_path_factory.mktemp("server"), *LIMITS) as server:
         yield server
-
-
-@pytest.fixture
-async def channel(server: ServerProcess) -> AsyncIterator[aio.Channel]:
-    async with connect(server.address) as channel:
-        yield channel
 
 
 def draw(seed: int) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -14,7 +14,7 @@ from grpc import aio
 
 from support.ids import new_id
 from support.onnx_models import last_value_package, lstm_package, widening_package
-from support.raw_stream import RawStream, alone, connect
+from support.raw_stream import RawStream, alone
 from support.server import ServerProcess
 from tidegate.model.manifest import Manifest, format_manifest, parse_manifest
 from tidegate.model.package import MANIFEST_FILE, MODEL_FILE, content_hash
@@ -117,12 +117,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def first_log(server: ServerProcess) -> str:
     """The log of the start: whoever asks for a refused model later has it loaded, and refused, again."""
     return server.log().partition('"message": "ready"')[0]
-
-
-@pytest.fixture
-async def channel(server: ServerProcess) -> AsyncIterator[aio.Channel]:
-    async with connect(server.address) as channel:
-        yield channel
 
 
 def refusals(log: str, model: str) -> list[str]:
