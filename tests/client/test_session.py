@@ -192,6 +192,17 @@ async def test_the_one_who_resumes_takes_the_session_over(small_server: ServerPr
     np.testing.assert_array_equal(y, (await answers_alone(small_server, x))[1])
 
 
+async def test_a_session_that_was_ended_by_its_id_says_so(small_server: ServerProcess) -> None:
+    session_id = uuid4().hex
+
+    async with AsyncClient(small_server.address) as client, client.session("lstm", session_id) as session:
+        await session.step([1, 2, 3])
+        await client.sessions.close(session_id)
+
+        with pytest.raises(SessionNotFound, match="ended"):
+            await session.step([1, 2, 3])
+
+
 async def test_a_refused_step_changes_nothing_and_its_neighbour_goes_on(small_server: ServerProcess) -> None:
     x = series(6)
 
