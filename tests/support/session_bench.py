@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tidegate.engine.pool import ModelPool, PoolOptions
+from tidegate.errors import TidegateError
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.repository.repository import Repository
 from tidegate.runner.runner import RunnerOptions
@@ -180,3 +181,12 @@ class StreamClient:
 def series(*rows: list[float]) -> Array:
     """Inputs of a counter: one list of values per row, [n, T, 2]."""
     return np.repeat(np.array(rows, np.float32)[:, :, None], 2, axis=2)
+
+
+def outcome_of(result: OpenResult) -> type[TidegateError] | int:
+    """Of an open of one session: the next step, or the class of the error."""
+    if result.errors:
+        assert (result.handles, result.models, result.next_steps) == ([0], [None], [0])
+        return type(result.errors[0])
+    assert result.handles != [0]
+    return result.next_steps[0]

@@ -1,0 +1,37 @@
+"""A session manager with two small models: `counter` (h' = h + x) and `lstm`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.odd_models import counter_package
+from support.onnx_models import lstm_package
+from support.session_bench import SessionBench
+from tidegate.engine import engine as engine_module
+
+
+@pytest.fixture(scope="package")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that no test changes."""
+    repository = tmp_path_factory.mktemp("models")
+    counter_package(repository)
+    lstm_package(repository, version="1")
+    lstm_package(repository, version="2", seed=2)
+    return repository
+
+
+@pytest.fixture
+async def bench(models: Path) -> AsyncIterator[SessionBench]:
+    """Its books are held after every test."""
+    bench = SessionBench(models)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
+    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)

@@ -1,0 +1,270 @@
+"""Giving sessions up: detached, ended, evicted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
+from tidegate.errors import Displaced, InvalidRequest, SessionLost, SessionNotFound
+from tidegate.protocol.lifecycle import Condition
+from tidegate.session.open_request import OpenMode
+from tidegate.session.stream import NoticeReason
+
+
+def grow_idle(bench: SessionBench, *session_ids: str) -> None:
+    """Let the time limit of detached sessions pass."""
+    for session_id in session_ids:
+        table, slot = bench.manager.registry.get(session_id)
+        table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1
+
+
+async def opened(client: StreamClient, *session_ids: str) -> list[int]:
+    return (await client.open(*session_ids)).handles
+
+
+async def test_a_closed_session_can_be_resumed_where_it_stood(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a", "b")
+    await client.steps(handles[1], 0, [1, 1])
+
+    closed = await client.close(handles[1], handles[0])
+
+    assert closed == ([2, 0], {})
+    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    again = await bench.client().resume("b")
+    assert again.next_steps == [2]
+
+
+async def test_an_ended_session_is_gone_and_its_id_and_slot_are_free(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    await client.steps(handles[0], 0, [5])
+
+    closed = await client.close(handles[0], end=True)
+
+    assert closed == ([1], {})
+    assert outcome_of(await client.resume("a")) is SessionNotFound
+    again = await opened(client, "a")
+    assert await client.steps(again[0], 0, [1]) == [1]
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_a_close_waits_for_the_answers_of_what_was_sent_before(
+    bench: SessionBench, in_thread: None, end: bool
+) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    sent = [client.send(handles, [0], series([1] * 9)), client.send(handles, [9], series([1]))]
+
+    closed = await client.close(handles[0], end=end)
+
+    assert closed == ([10], {})
+    assert all(s.done.is_set() and not s.errors for s in sent)
+
+
+async def test_a_handle_takes_no_rows_once_its_close_was_sent(bench: SessionBench, in_thread: None) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    client.send(handles, [0], series([1]))
+    close = asyncio.create_task(client.close(handles[0]))
+    await asyncio.sleep(0)
+
+    late = client.send(handles, [1], series([1]))
+
+    assert str(late.errors[0]) == f"handle {handles[0]}: is being closed"
+    assert await close == ([1], {})
+
+
+async def test_a_handle_named_twice_stays_open_and_is_nobody_elses(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+
+    _, errors = await client.close(handles[0], handles[0])
+    more = await opened(client, "b", "c")
+
+    assert {i: type(e) for i, e in errors.items()} == {0: InvalidRequest, 1: InvalidRequest}
+    assert len({*handles, *more}) == 3
+    assert await client.steps(handles[0], 0, [1]) == [1]
+
+
+async def test_two_closes_of_one_handle_close_it_once(bench: SessionBench, in_thread: None) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    client.send(handles, [0], series([1]))
+
+    first, second = await asyncio.gather(
+        client.close(handles[0], end=True), client.close(handles[0], end=True)
+    )
+
+    assert first == ([1], {})
+    assert isinstance(second[1][0], SessionNotFound)
+
+
+async def test_an_unknown_handle_is_refused_beside_its_neighbours(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+
+    next_steps, errors = await client.close(99, handles[0], 0)
+
+    assert next_steps == [0, 0, 0]
+    assert {i: type(e) for i, e in errors.items()} == {0: SessionNotFound, 2: SessionNotFound}
+    assert bench.manager.registry.condition("a") is Condition.DETACHED
+
+
+async def test_a_displaced_handle_comes_back_with_an_error(bench: SessionBench) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = await opened(older, "a")
+    taken = await newer.resume("a")
+
+    _, errors = await older.close(handles[0], end=True)
+
+    assert isinstance(errors[0], Displaced)
+    assert await newer.steps(taken.handles[0], 0, [1]) == [1]
+    assert await opened(older, "b") == handles
+
+
+async def test_a_close_ends_when_what_it_waits_for_is_refused(bench: SessionBench) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = await opened(older, "a")
+    older.stream.source.paused = True
+    older.send(handles, [0], series([1]))
+    close = asyncio.create_task(older.close(handles[0]))
+    await asyncio.sleep(0)
+
+    await newer.resume("a")
+    next_steps, errors = await close
+
+    assert next_steps == [0]
+    assert isinstance(errors[0], Displaced)
+    assert bench.manager.registry.condition("a") is Condition.ATTACHED
+
+
+async def test_a_close_does_not_wait_for_whoever_got_the_slot(bench: SessionBench) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = await opened(older, "a")
+    older.stream.source.paused = True
+    older.send(handles, [0], series([1]))
+    close = asyncio.create_task(older.close(handles[0]))
+    await asyncio.sleep(0)
+
+    await bench.manager.end_session("a")
+    theirs = await opened(newer, "b")
+    newer.stream.source.paused = True
+    waiting = newer.send(theirs, [0], series([1]))
+    next_steps, errors = await close
+
+    assert next_steps == [0]
+    assert isinstance(errors[0], SessionNotFound)
+    assert not waiting.done.is_set()
+    newer.leave()
+
+
+async def test_ending_by_id_tells_the_stream_and_refuses_what_waits(
+    bench: SessionBench, in_thread: None
+) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    sent = client.send(handles, [0], series([1] * 9))
+    await asyncio.sleep(0)
+
+    next_step = await bench.manager.end_session("a")
+
+    assert next_step == 4
+    assert [(n.reason, n.handles.tolist(), n.next_steps.tolist()) for n in client.notices] == [
+        (NoticeReason.ENDED, handles, [4])
+    ]
+    assert isinstance(sent.errors[0], SessionNotFound)
+    late = client.send(handles, [4], series([1]))
+    assert str(late.errors[0]) == f"handle {handles[0]}: the session was ended by its id"
+
+
+async def test_an_id_is_free_while_the_old_session_still_runs(bench: SessionBench, in_thread: None) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    client.send(handles, [0], series([7]))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(bench.manager.end_session("a"))
+    await asyncio.sleep(0)
+
+    again = await opened(client, "a")
+
+    assert await client.steps(again[0], 0, [1]) == [1]
+    assert await ending == 1
+
+
+async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
+    bench: SessionBench, in_thread: None
+) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    sent = client.send(handles, [0], series([1]))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(bench.manager.end_session("a"))
+    await asyncio.sleep(0)
+
+    ending.cancel()
+    await asyncio.wait([ending])
+    await sent.done.wait()
+    await asyncio.sleep(0)
+
+    assert ending.cancelled()
+    assert [t.num_sessions for t in bench.manager.registry.tables()] == [0]
+
+
+async def test_an_id_that_nobody_has_cannot_be_ended(bench: SessionBench) -> None:
+    with pytest.raises(SessionNotFound, match="no session 'a'"):
+        await bench.manager.end_session("a")
+
+
+async def test_an_idle_session_leaves_a_tombstone_until_it_is_ended(bench: SessionBench) -> None:
+    client = bench.client(b"me")
+    handles = await opened(client, "a", "b")
+    await client.steps(handles[0], 0, [1, 1])
+    await client.close(*handles)
+    grow_idle(bench, "a")
+
+    assert bench.manager.evict_idle() == 1
+
+    for mode in OpenMode:
+        refused = await client.open("a", mode=mode)
+        assert outcome_of(refused) is SessionLost
+        assert refused.errors[0].facts["next_step"] == 2
+    assert bench.manager.registry.condition("b") is Condition.DETACHED
+    assert await bench.manager.end_session("a") == 2
+    assert outcome_of(await client.open("a")) == 0
+
+
+async def test_evictions_are_counted(bench: SessionBench) -> None:
+    client = bench.client()
+    await client.close(*await opened(client, "a", "b"))
+    grow_idle(bench, "a", "b")
+
+    bench.manager.evict_idle()
+
+    value = bench.metrics.registry.get_sample_value
+    assert value("tidegate_evictions_total", {"reason": "idle"}) == 2
+    assert value("tidegate_tombstones") == 2
+
+
+async def test_an_attached_session_is_never_evicted(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    grow_idle(bench, "a")
+
+    assert bench.manager.evict_idle() == 0
+    assert await client.steps(handles[0], 0, [1]) == [1]
+
+
+async def test_a_session_that_still_runs_is_not_evicted(bench: SessionBench, in_thread: None) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+    sent = client.send(handles, [0], series([1]))
+    await asyncio.sleep(0)
+    client.leave()
+    grow_idle(bench, "a")
+
+    assert bench.manager.evict_idle() == 0
+    await sent.done.wait()
+    assert bench.manager.evict_idle() == 1
