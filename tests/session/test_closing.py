@@ -198,19 +198,19 @@ async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
     bench: SessionBench, in_thread: None
 ) -> None:
     client = bench.client()
-    handles = await opened(client, "a")
-    sent = client.send(handles, [0], series([1]))
+    handles = await opened(client, "a", "b")
+    client.send(handles[:1], [0], series([1]))
     await asyncio.sleep(0)
+    neighbour = client.send(handles[1:], [0], series([1]))
     ending = asyncio.create_task(bench.manager.end_session("a"))
     await asyncio.sleep(0)
 
     ending.cancel()
     await asyncio.wait([ending])
-    await sent.done.wait()
-    await asyncio.sleep(0)
+    await neighbour.done.wait()
 
     assert ending.cancelled()
-    assert [t.num_sessions for t in bench.manager.registry.tables()] == [0]
+    assert [t.num_sessions for t in bench.manager.registry.tables()] == [1]
 
 
 async def test_an_id_that_nobody_has_cannot_be_ended(bench: SessionBench) -> None:

@@ -1,0 +1,222 @@
+"""Calls on one session by its id."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench, series
+from tidegate.errors import (
+    ArenaFull,
+    Displaced,
+    InvalidRequest,
+    ModelMismatch,
+    ServerStopping,
+    SessionBusy,
+    SessionExists,
+    SessionLost,
+    SessionNotFound,
+    TidegateError,
+    WrongStep,
+)
+from tidegate.protocol.lifecycle import Condition
+from tidegate.protocol.outputs import OutputSelection
+from tidegate.session.open_request import OpenMode, OpenRequest
+from tidegate.session.single import SingleCalls
+
+CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
+
+
+class Caller:
+    """Makes single calls as the servicer does."""
+
+    def __init__(self, bench: SessionBench) -> None:
+        self.calls = SingleCalls(bench.manager)
+
+    async def step(
+        self,
+        session_id: str,
+        first_step: int,
+        values: list[float],
+        *,
+        mode: OpenMode = RESUME,
+        model: str = "counter",
+        outputs: OutputSelection = OutputSelection.ALL,
+    ) -> tuple[list[float], int]:
+        request = OpenRequest(model, "", "", mode, [session_id], [None], [None], b"", 0)
+        found = await self.calls.model_of(request)
+        outputs_, next_step = await self.calls.step(request, found, first_step, [series(values)], outputs)
+        return [float(v) for v in outputs_[0][:, 0]] if outputs_ else [], next_step
+
+
+@pytest.fixture
+def caller(bench: SessionBench) -> Caller:
+    return Caller(bench)
+
+
+async def test_a_session_is_created_stepped_and_stays_detached(bench: SessionBench, caller: Caller) -> None:
+    assert await caller.step("a", 0, [1, 2], mode=CREATE) == ([1, 3], 2)
+    assert await caller.step("a", 2, [4]) == ([7], 3)
+    assert bench.manager.registry.condition("a") is Condition.DETACHED
+
+
+async def test_a_long_call_comes_back_in_one_piece(caller: Caller) -> None:
+    answers, next_step = await caller.step("a", 0, [1] * 30, mode=CREATE)
+
+    assert answers == list(range(1, 31))
+    assert next_step == 30
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [(OutputSelection.LAST, [9.0]), (OutputSelection.NONE, [])])
+async def test_only_the_answers_that_are_wanted_come_back(
+    caller: Caller, outputs: OutputSelection, expected: list[float]
+) -> None:
+    assert await caller.step("a", 0, [1] * 9, mode=CREATE, outputs=outputs) == (expected, 9)
+
+
+@pytest.mark.parametrize(
+    ("values", "first_step", "error"), [([np.nan], 0, InvalidRequest), ([1.0], 3, WrongStep)]
+)
+async def test_bad_steps_create_no_session(
+    bench: SessionBench, caller: Caller, values: list[float], first_step: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await caller.step("a", first_step, values, mode=CREATE)
+
+    assert bench.manager.registry.condition("a") is Condition.UNKNOWN
+    assert bench.pending_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("session_id", "mode", "error"),
+    [
+        ("new", RESUME, SessionNotFound),
+        ("known", CREATE, SessionExists),
+        ("lost", CREATE, SessionLost),
+        ("lost", RESUME, SessionLost),
+        ("lost", EITHER, SessionLost),
+        ("", CREATE, InvalidRequest),
+    ],
+)
+async def test_what_forbids_a_step(
+    bench: SessionBench, caller: Caller, session_id: str, mode: OpenMode, error: type[TidegateError]
+) -> None:
+    await caller.step("lost", 0, [1], mode=CREATE)
+    table, slot = bench.manager.registry.get("lost")
+    table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1
+    bench.manager.evict_idle()
+    await caller.step("known", 0, [1], mode=CREATE)
+
+    with pytest.raises(error):
+        await caller.step(session_id, 0, [1], mode=mode)
+
+
+async def test_a_session_that_a_stream_holds_is_busy(bench: SessionBench, caller: Caller) -> None:
+    client = bench.client()
+    handles = (await client.open("a")).handles
+
+    with pytest.raises(SessionBusy, match="a stream holds session 'a'"):
+        await caller.step("a", 0, [1])
+
+    await client.close(*handles)
+    assert await caller.step("a", 0, [1]) == ([1], 1)
+
+
+async def test_a_session_pinned_to_another_model_is_refused(caller: Caller) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
+
+    with pytest.raises(ModelMismatch, match=r"model\.name: the session is pinned to 'counter', got 'lstm'"):
+        await caller.step("a", 1, [1], model="lstm")
+
+
+async def test_calls_at_once_on_one_session_run_in_order_of_their_steps(
+    caller: Caller, in_thread: None
+) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
+
+    answers = await asyncio.gather(*(caller.step("a", step, [1]) for step in range(1, 6)))
+
+    assert answers == [([float(step + 1)], step + 1) for step in range(1, 6)]
+
+
+async def test_of_two_calls_that_create_at_once_one_does(bench: SessionBench, caller: Caller) -> None:
+    both = await asyncio.gather(
+        *(caller.step("a", 0, [1], mode=CREATE) for _ in range(2)), return_exceptions=True
+    )
+
+    assert [type(b) for b in both] == [tuple, SessionExists]
+
+
+async def test_a_full_arena_refuses_with_a_hint(bench: SessionBench, caller: Caller) -> None:
+    await bench.client().open(*(f"s{i}" for i in range(MAX_SESSIONS)))
+
+    with pytest.raises(ArenaFull, match="max_sessions: all 6 slots") as caught:
+        await caller.step("a", 0, [1], mode=CREATE)
+
+    assert caught.value.retry_after_s == LIMITS.retry_after_s
+
+
+async def test_a_call_cut_off_does_not_undo_its_step(
+    bench: SessionBench, caller: Caller, in_thread: None
+) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
+    cut_off = asyncio.create_task(caller.step("a", 1, [1]))
+    await asyncio.sleep(0)
+
+    cut_off.cancel()
+    await asyncio.wait([cut_off])
+
+    assert await caller.step("a", 2, [1]) == ([3], 3)
+    assert bench.pending_bytes == 0
+
+
+async def test_a_session_resumed_by_a_stream_settles_the_call_that_runs(
+    bench: SessionBench, caller: Caller, in_thread: None
+) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
+    running, waiting = (asyncio.create_task(caller.step("a", step, [1])) for step in (1, 2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    client = bench.client()
+
+    taken = await client.resume("a")
+
+    assert taken.next_steps == [2]
+    assert await running == ([2], 2)
+    with pytest.raises(Displaced):
+        await waiting
+    assert await client.steps(taken.handles[0], 2, [1]) == [3]
+
+
+async def test_a_draining_server_takes_no_call(bench: SessionBench, caller: Caller) -> None:
+    bench.manager.drain()
+
+    with pytest.raises(ServerStopping):
+        await caller.step("a", 0, [1], mode=CREATE)
+
+
+async def test_a_session_is_seen_with_its_condition_and_step(bench: SessionBench, caller: Caller) -> None:
+    await caller.step("a", 0, [1, 1], mode=CREATE)
+    await bench.client().open("b")
+
+    views = [caller.calls.view(i) for i in ("a", "b")]
+
+    assert [(v.condition, v.next_step) for v in views] == [(Condition.DETACHED, 2), (Condition.ATTACHED, 0)]
+    with pytest.raises(SessionNotFound):
+        caller.calls.view("c")
+
+
+async def test_pages_go_through_all_sessions_in_order(bench: SessionBench, caller: Caller) -> None:
+    client = bench.client()
+    await client.open("d", "b", "a")
+    await client.open("c", model="lstm")
+
+    first, more = await caller.calls.page("", "", 3)
+    rest, no_more = await caller.calls.page("", first[-1].session_id, 3)
+    of_one_model, _ = await caller.calls.page("counter", "", 10)
+
+    assert [v.session_id for v in (*first, *rest)] == ["a", "b", "c", "d"]
+    assert (more, no_more) == (True, False)
+    assert [v.session_id for v in of_one_model] == ["a", "b", "d"]
