@@ -190,6 +190,18 @@ def test_a_paused_source_waits_and_holds_nobody_up() -> None:
     assert bench.turns() == [([1], 1)]
 
 
+def test_a_congested_source_runs_single_steps_and_no_history() -> None:
+    bench, source = Bench(), Source()
+    source.congested = True
+    bench.add(source, [1], num_steps=3)
+    bench.add(source, [2])
+    assert bench.turns() == [([2], 1)]
+
+    source.congested = False
+
+    assert bench.turns() == [([1], 3)]
+
+
 def test_a_live_row_behind_a_pipelined_history_is_found() -> None:
     bench, source = Bench(), Source()
     for _ in range(30):

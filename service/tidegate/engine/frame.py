@@ -69,12 +69,15 @@ class Source:
     """Where frames come from: one stream, or one single call. Turns go round sources.
 
     Attributes:
+        congested: Answers of it wait to be sent: no slice of a history runs until they are, so that the
+            answer to a single step finds a short queue.
         paused: Its answers are not being read: nothing of it runs until they are.
     """
 
-    __slots__ = ("paused",)
+    __slots__ = ("congested", "paused")
 
     def __init__(self) -> None:
+        self.congested = False
         self.paused = False
 
 

@@ -175,7 +175,10 @@ class Scheduler:
             if ready is None:
                 idle.append(frame)
                 continue
-            (steps if frame.num_steps - ready.step_offset == 1 else slices).add(frame, ready)
+            if frame.num_steps - ready.step_offset == 1:
+                steps.add(frame, ready)
+            elif not frame.source.congested:
+                slices.add(frame, ready)
             if steps.room <= 0 and slices.room <= 0:
                 break
         for frame in idle:

@@ -26,6 +26,10 @@ from tidegate.v1 import stream_pb2
 PAUSE_BYTES = 4 * 1024 * 1024
 """Unsent answers of one stream past which its frames wait."""
 
+CONGESTED_BYTES = 64 * 1024
+"""Unsent answers of one stream past which its histories wait. A single step's answer queues behind them:
+without this, a client that reads its history slowly waits longer and longer for every single step."""
+
 Context = aio.ServicerContext[stream_pb2.StreamRequest, stream_pb2.StreamResponse]
 
 
@@ -211,8 +215,7 @@ class Connection:
             return
         self._manager.budget.add(num_bytes)
         self._unsent_bytes += num_bytes
-        if self._unsent_bytes > PAUSE_BYTES:
-            self._stream.source.paused = True
+        self._regulate()
         self._outbox.append((response, num_bytes))
         self._news.set()
 
@@ -231,8 +234,15 @@ class Connection:
     def _written(self, num_bytes: int) -> None:
         self._manager.budget.give_back(num_bytes)
         self._unsent_bytes -= num_bytes
-        if self._stream.source.paused and self._unsent_bytes <= PAUSE_BYTES // 2:
-            self._stream.source.paused = False
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Hold frames back by how much lies unsent; what is held back goes on at half of that."""
+        source = self._stream.source
+        before = (source.congested, source.paused)
+        source.congested = self._unsent_bytes > CONGESTED_BYTES // (2 if source.congested else 1)
+        source.paused = self._unsent_bytes > PAUSE_BYTES // (2 if source.paused else 1)
+        if (source.congested, source.paused) < before:
             for table in self._stream.handles.tables.values():
                 table.model.engine.wake()
 
