@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -13,7 +12,8 @@ import uvloop
 from rich.console import Console
 
 from bench import table
-from bench.figures import GROUPS
+from bench.contention import foreign_cores, usage, warning
+from bench.figures import GROUPS, Group
 from bench.goals import GOALS
 from bench.machine import choose_cores, describe
 from bench.setting import QUICK, Durations, Figure, Setting
@@ -55,7 +55,7 @@ def main(only: str, quick: bool, details: bool, full: bool) -> None:
                 runner.run(measure_full(setting, machine, RESULTS, console))
 
 
-def _chosen(only: str) -> list[Callable[[Setting], Awaitable[None]]]:
+def _chosen(only: str) -> list[Group]:
     wanted = tuple(name.strip() for name in only.split(",") if name.strip())
     unknown = [w for w in wanted if not any(name.startswith(w) for name in GOALS)]
     if unknown:
@@ -65,9 +65,15 @@ def _chosen(only: str) -> list[Callable[[Setting], Awaitable[None]]]:
     ]
 
 
-async def _measure(groups: list[Callable[[Setting], Awaitable[None]]], setting: Setting) -> None:
+async def _measure(groups: list[Group], setting: Setting) -> None:
     for group in groups:
+        before = usage()
         await group(setting)
+        cores = foreign_cores(before, usage())
+        for name in GROUPS[group]:
+            setting.raw[name]["cores"] = cores
+        if text := warning(cores):
+            click.echo(text)
 
 
 def _in_order(figures: list[Figure]) -> list[Figure]:

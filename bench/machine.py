@@ -58,7 +58,6 @@ def describe(cores: Cores) -> dict[str, str | int | float]:
         "core_of_server": cores.server,
         "core_of_load": cores.load,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "load_average_1_min": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),
         "tidegate": __version__,
