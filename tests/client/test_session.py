@@ -282,3 +282,23 @@ async def test_the_refusal_of_a_call_that_timed_out_is_told_by_the_next(small_se
         await session.step([1, 2, 3])
 
         assert session.next_step == 1
+
+
+@pytest.mark.slow
+async def test_a_long_history_does_not_hold_up_the_steps_of_its_neighbours(
+    small_server: ServerProcess,
+) -> None:
+    x = series(200_000)
+
+    async with (
+        AsyncClient(small_server.address) as client,
+        client.session("lstm") as busy,
+        client.session("lstm") as live,
+    ):
+        history = asyncio.create_task(busy.run(x, outputs="none"))
+        for row in x[:50]:
+            await live.step(row)
+
+        # In turn with slices of 64 steps, 50 steps take the time of 3,200 of the 200,000.
+        assert not history.done()
+        await history

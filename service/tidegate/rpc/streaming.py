@@ -30,6 +30,10 @@ CONGESTED_BYTES = 64 * 1024
 """Unsent answers of one stream past which its histories wait. A single step's answer queues behind them:
 without this, a client that reads its history slowly waits longer and longer for every single step."""
 
+MESSAGE_BYTES = 4096
+"""What a message counts for beside its answers. A history that asks for no answers sends empty messages,
+and those too take their time: 16 of them make a stream congested."""
+
 Context = aio.ServicerContext[stream_pb2.StreamRequest, stream_pb2.StreamResponse]
 
 
@@ -215,8 +219,8 @@ class Connection:
             return
         self._manager.budget.add(num_bytes)
         self._unsent_bytes += num_bytes
-        self._regulate()
         self._outbox.append((response, num_bytes))
+        self._regulate()
         self._news.set()
 
     async def _write_all(self) -> None:
@@ -240,7 +244,8 @@ class Connection:
         """Hold frames back by how much lies unsent; what is held back goes on at half of that."""
         source = self._stream.source
         before = (source.congested, source.paused)
-        source.congested = self._unsent_bytes > CONGESTED_BYTES // (2 if source.congested else 1)
+        queued_bytes = self._unsent_bytes + MESSAGE_BYTES * len(self._outbox)
+        source.congested = queued_bytes > CONGESTED_BYTES // (2 if source.congested else 1)
         source.paused = self._unsent_bytes > PAUSE_BYTES // (2 if source.paused else 1)
         if (source.congested, source.paused) < before:
             for table in self._stream.handles.tables.values():
