@@ -115,7 +115,11 @@ class RawStream:
         """Send bytes, whatever they are."""
         await self.call.write(message)
 
-    async def receive(self, match: Callable[[pb.StreamResponse], bool] = lambda _: True) -> pb.StreamResponse:
+    async def receive(
+        self,
+        match: Callable[[pb.StreamResponse], object] = lambda _: True,
+        within_s: float = ANSWER_TIMEOUT_S,
+    ) -> pb.StreamResponse:
         """The first message that matches; those before it are kept.
 
         Raises:
@@ -126,7 +130,7 @@ class RawStream:
         for i, message in enumerate(self.kept):
             if match(message):
                 return self.kept.pop(i)
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             while True:
                 message = await self.call.read()
                 if message is aio.EOF:
