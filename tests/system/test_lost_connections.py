@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,13 +85,13 @@ async def test_a_killed_client_leaves_its_session_where_it_stood(
     session_id, x = new_id(), draw(HISTORY)
     expected = await in_chunks(channel, "lstm", new_id(), x)
     command = [sys.executable, "-c", KILLED_CLIENT, server.address, session_id, *sys.path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        assert client.stdout.readline() == "begun\n"
-        assert await condition(channel, session_id) == "ATTACHED"
+    client = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert client.stdout is not None
+    assert await client.stdout.readline() == b"begun\n"
+    assert await condition(channel, session_id) == "ATTACHED"
 
-        client.kill()
-        client.wait()
+    client.kill()
+    await client.wait()
 
     await until_detached(channel, session_id)
     async with RawStream(channel) as stream:

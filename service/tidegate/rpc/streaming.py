@@ -1,8 +1,9 @@
 """`SessionService.Stream`: one client's connection, from bytes to frames and back.
 
 A reader takes messages, a writer sends what has been answered; the engines work in between, so frames
-overlap. Both directions are bounded: past `max_frames_in_flight` unanswered frames the reader stops,
-and HTTP/2's flow control stops the client; while answers lie unsent, nothing of this stream runs.
+overlap. Both directions are bounded: a message is in flight until the last answer to it has been handed
+to gRPC, and past `max_frames_in_flight` of them the reader stops, and HTTP/2's flow control stops the
+client; while much lies unsent, nothing of this stream runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from grpc import aio
 
@@ -24,7 +25,7 @@ from tidegate.telemetry.metrics import Metrics
 from tidegate.v1 import stream_pb2
 
 PAUSE_BYTES = 4 * 1024 * 1024
-"""Unsent answers of one stream past which its frames wait."""
+"""Unsent messages of one stream past which its frames wait."""
 
 CONGESTED_BYTES = 64 * 1024
 """Unsent answers of one stream past which its histories wait. A single step's answer queues behind them:
@@ -33,6 +34,17 @@ without this, a client that reads its history slowly waits longer and longer for
 MESSAGE_BYTES = 4096
 """What a message counts for beside its answers. A history that asks for no answers sends empty messages,
 and those too take their time: 16 of them make a stream congested."""
+
+
+class _Unsent(NamedTuple):
+    """A message on its way out."""
+
+    response: stream_pb2.StreamResponse
+    num_bytes: int
+    """About what it holds."""
+    completes: bool
+    """It is the last answer to a message of the client's."""
+
 
 Context = aio.ServicerContext[stream_pb2.StreamRequest, stream_pb2.StreamResponse]
 
@@ -51,7 +63,7 @@ class Connection:
         self._metrics = metrics
         self._context = context
         self._stream = manager.add_stream(self._send_answer, self._send_notice)
-        self._outbox: deque[tuple[stream_pb2.StreamResponse, int]] = deque()
+        self._outbox: deque[_Unsent] = deque()
         self._news = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -110,7 +122,7 @@ class Connection:
 
     async def _read_all(self) -> None:
         while True:
-            if self._in_flight >= self._manager.limits.max_frames_in_flight:
+            while self._is_full():
                 self._has_room.clear()
                 await self._has_room.wait()
             request = await self._context.read()
@@ -118,23 +130,25 @@ class Connection:
                 return
             self._handle(request)
 
+    def _is_full(self) -> bool:
+        return self._in_flight >= self._manager.limits.max_frames_in_flight or self._stream.source.paused
+
     def _handle(self, request: stream_pb2.StreamRequest) -> None:
+        self._in_flight += 1
         kind = request.WhichOneof("message")
         if kind == "frame":
             self._take_frame(request.frame)
         elif kind == "open":
             self._begin(self._open(request.open), stream_pb2.StreamError(open_id=request.open.open_id))
         elif kind == "close":
-            self._begin(
-                self._close_handles(request.close), stream_pb2.StreamError(close_id=request.close.close_id)
-            )
+            closing = request.close
+            self._begin(self._close_handles(closing), stream_pb2.StreamError(close_id=closing.close_id))
         elif kind == "ack":
-            self._take_ack(request.ack)
+            self._take_ack(request.ack, completes=True)
         else:
             raise InvalidRequest("message: expected open, frame, ack or close, got none of them")
 
     def _take_frame(self, frame: stream_pb2.Frame) -> None:
-        self._in_flight += 1
         num_bytes = sum(map(len, frame.inputs))
         try:
             if frame.HasField("ack"):
@@ -147,20 +161,21 @@ class Connection:
                 self._manager.budget.give_back(num_bytes)
                 raise
         except Exception as error:
-            self._frame_done()
             self._refuse(stream_pb2.StreamError(frame_id=frame.frame_id), error)
 
-    def _take_ack(self, ack: stream_pb2.Ack) -> None:
+    def _take_ack(self, ack: stream_pb2.Ack, *, completes: bool = False) -> None:
+        """Take an acknowledgement, in a frame or as a message; only a refused one is answered."""
         try:
             self._manager.ack(
                 self._stream, convert.handle_array(ack.handles), convert.step_array("ack.steps", ack.steps)
             )
         except Exception as error:
-            self._refuse(stream_pb2.StreamError(ack=True), error)
+            self._refuse(stream_pb2.StreamError(ack=True), error, completes=completes)
+        else:
+            self._in_flight -= completes
 
     def _begin(self, work: Coroutine[Any, Any, None], subject: stream_pb2.StreamError) -> None:
-        """Do what may take a while beside the frames, counted as one of them."""
-        self._in_flight += 1
+        """Do what may take a while beside the frames."""
         task = asyncio.create_task(self._guard(work, subject))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -170,14 +185,12 @@ class Connection:
             await work
         except Exception as error:
             self._refuse(subject, error)
-        finally:
-            self._frame_done()
 
     async def _open(self, message: stream_pb2.Open) -> None:
         result = await self._manager.open(self._stream, convert.open_request(message))
         self._count_errors(result.errors.values())
         reply = convert.opened(message.open_id, result, self._manager.limits)
-        self._send(stream_pb2.StreamResponse(opened=reply))
+        self._send(stream_pb2.StreamResponse(opened=reply), reply.ByteSize(), completes=True)
 
     async def _close_handles(self, message: stream_pb2.Close) -> None:
         if message.mode not in (stream_pb2.CLOSE_MODE_DETACH, stream_pb2.CLOSE_MODE_END):
@@ -192,34 +205,35 @@ class Connection:
             next_steps=next_steps,
             errors=[convert.indexed_error(i, e) for i, e in errors.items()],
         )
-        self._send(stream_pb2.StreamResponse(closed=reply))
+        self._send(stream_pb2.StreamResponse(closed=reply), reply.ByteSize(), completes=True)
 
     def _send_answer(self, answer: Answer) -> None:
         """Take an answer from the engine; after the stream's end only its books are kept."""
         self._manager.budget.give_back(answer.request_bytes)
-        if answer.complete:
-            self._frame_done()
         if self._closed:
             return
         self._count_errors(answer.errors.values())
-        self._send(stream_pb2.StreamResponse(result=convert.frame_result(answer)), answer.num_bytes)
+        result = stream_pb2.StreamResponse(result=convert.frame_result(answer))
+        num_bytes = result.ByteSize() if answer.errors else answer.num_bytes
+        self._send(result, num_bytes, completes=answer.complete)
 
     def _send_notice(self, notice: Notice) -> None:
-        self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)))
+        self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)), completes=False)
 
-    def _refuse(self, subject: stream_pb2.StreamError, error: Exception) -> None:
+    def _refuse(self, subject: stream_pb2.StreamError, error: Exception, *, completes: bool = True) -> None:
         """Tell the client of a message that was refused as a whole."""
         public = as_public(error)
         self._count_errors([public])
         subject.error.CopyFrom(to_error(public))
-        self._send(stream_pb2.StreamResponse(error=subject))
+        self._send(stream_pb2.StreamResponse(error=subject), completes=completes)
 
-    def _send(self, response: stream_pb2.StreamResponse, num_bytes: int = 0) -> None:
+    def _send(self, response: stream_pb2.StreamResponse, num_bytes: int = 0, *, completes: bool) -> None:
+        """Leave a message to the writer; `completes` if it is the last answer to one of the client's."""
         if self._closed:
             return
         self._manager.budget.add(num_bytes)
         self._unsent_bytes += num_bytes
-        self._outbox.append((response, num_bytes))
+        self._outbox.append(_Unsent(response, num_bytes, completes))
         self._regulate()
         self._news.set()
 
@@ -227,17 +241,19 @@ class Connection:
         """Send what lies in the outbox, until the stream is closed and it is empty."""
         while True:
             while self._outbox:
-                response, num_bytes = self._outbox.popleft()
-                await self._context.write(response)
-                self._written(num_bytes)
+                unsent = self._outbox.popleft()
+                await self._context.write(unsent.response)
+                self._written(unsent)
             if self._closed:
                 return
             self._news.clear()
             await self._news.wait()
 
-    def _written(self, num_bytes: int) -> None:
-        self._manager.budget.give_back(num_bytes)
-        self._unsent_bytes -= num_bytes
+    def _written(self, unsent: _Unsent) -> None:
+        self._manager.budget.give_back(unsent.num_bytes)
+        self._unsent_bytes -= unsent.num_bytes
+        self._in_flight -= unsent.completes
+        self._has_room.set()
         self._regulate()
 
     def _regulate(self) -> None:
@@ -246,14 +262,10 @@ class Connection:
         before = (source.congested, source.paused)
         queued_bytes = self._unsent_bytes + MESSAGE_BYTES * len(self._outbox)
         source.congested = queued_bytes > CONGESTED_BYTES // (2 if source.congested else 1)
-        source.paused = self._unsent_bytes > PAUSE_BYTES // (2 if source.paused else 1)
+        source.paused = queued_bytes > PAUSE_BYTES // (2 if source.paused else 1)
         if (source.congested, source.paused) < before:
             for table in self._stream.handles.tables.values():
                 table.model.engine.wake()
-
-    def _frame_done(self) -> None:
-        self._in_flight -= 1
-        self._has_room.set()
 
     def _count_errors(self, errors: Iterable[TidegateError]) -> None:
         for error in errors:
