@@ -74,7 +74,8 @@ docs: $(VENV)/.dev-stamp ## Regenerate the pages that come from the code
 	$(BIN)/python -m tidegate.cli.configuration_page docs/configuration.md
 
 image: ## Build the container image
-	docker build --tag tidegate .
+	docker build --tag tidegate --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-proto build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ from tidegate.errors import TidegateError
 from tidegate.v1.error_pb2 import Error
 
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, TidegateError)]
-GROUPS = [c for c in CLASSES if c.__subclasses__()]
+GROUPS = [c for c in CLASSES if any(c in d.__bases__ for d in CLASSES)]
 """Classes to catch; what is raised is one of the others."""
 
 RAISED = [c for c in CLASSES if c not in GROUPS]

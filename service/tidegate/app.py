@@ -29,6 +29,7 @@ from tidegate.runner.ort import Device, choose_device, treat_denormals_as_zero
 from tidegate.runner.runner import RunnerOptions
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
+from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.logs import configure_logging
 from tidegate.telemetry.metrics import Metrics
 
@@ -137,6 +138,15 @@ class Server:
         while True:
             await asyncio.sleep(interval_s)
             self._sessions.evict_idle()
+            if self._sessions.is_idle():
+                self._check_books()
+
+    def _check_books(self) -> None:
+        try:
+            self._sessions.check_integrity()
+        except AssertionError as error:
+            found = incident(error)
+            self._metrics.errors.labels(found.code, found.reason).inc()
 
 
 def _pool_options(settings: ServerSettings, device: Device) -> PoolOptions:
@@ -145,9 +155,9 @@ def _pool_options(settings: ServerSettings, device: Device) -> PoolOptions:
             device=device,
             intra_op_threads=settings.intra_op_threads,
             max_batch_size=settings.max_batch_size,
+            max_slice_steps=settings.max_slice_steps,
             max_sessions=settings.max_sessions,
         ),
-        max_slice_steps=settings.max_slice_steps,
         max_queue_delay_us=settings.max_queue_delay_us,
     )
 

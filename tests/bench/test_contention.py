@@ -1,3 +1,5 @@
+"""What counts as noise during a measurement."""
+
 from __future__ import annotations
 
 from bench.contention import Usage, foreign_cores, usage, warning

@@ -1,3 +1,5 @@
+"""Which sessions are in a frame: random, and none in two frames in flight."""
+
 from __future__ import annotations
 
 from collections import deque

@@ -1,3 +1,5 @@
+"""Every group of figures, run once in small: what is shown is that it runs, not how fast."""
+
 from __future__ import annotations
 
 from math import isfinite

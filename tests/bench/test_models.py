@@ -1,3 +1,5 @@
+"""The packages that the bench makes."""
+
 from __future__ import annotations
 
 from pathlib import Path

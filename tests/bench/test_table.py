@@ -1,3 +1,5 @@
+"""The table and the files that a run leaves."""
+
 from __future__ import annotations
 
 import json

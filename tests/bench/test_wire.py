@@ -1,3 +1,5 @@
+"""Frames that are written in place read as frames."""
+
 from __future__ import annotations
 
 import numpy as np

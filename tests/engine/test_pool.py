@@ -20,7 +20,7 @@ from tidegate.runner.runner import RunnerOptions
 from tidegate.telemetry.metrics import Metrics
 
 OPTIONS = PoolOptions(
-    runner=RunnerOptions(max_batch_size=4, max_sessions=8), max_slice_steps=4, max_queue_delay_us=0
+    runner=RunnerOptions(max_batch_size=4, max_slice_steps=4, max_sessions=8), max_queue_delay_us=0
 )
 
 
@@ -115,7 +115,7 @@ async def test_a_load_that_fails_in_an_unexpected_way_stops_no_other_and_hides_i
     counter_package(tmp_path, name="b")
     # No server can have this much memory for one model's states.
     huge = PoolOptions(
-        runner=RunnerOptions(max_batch_size=4, max_sessions=2**45), max_slice_steps=4, max_queue_delay_us=0
+        runner=RunnerOptions(max_batch_size=4, max_slice_steps=4, max_sessions=2**45), max_queue_delay_us=0
     )
     pool._options = huge
     with pytest.raises(InternalError, match="quote incident") as caught:

@@ -23,7 +23,7 @@ MAX_ROWS = 64
 
 
 def probed(path: Path, max_rows: int = MAX_ROWS) -> Exactness:
-    return probe(graph_of(path), max_rows=max_rows)
+    return probe(graph_of(path), max_rows=max_rows, max_steps=64)
 
 
 def graph_of(path: Path) -> Graph:
@@ -67,11 +67,11 @@ def test_a_probe_of_one_width_would_miss_what_the_many_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = graph_of(timed_package(tmp_path, "softplus", "Softplus", width=1))
-    assert not probe(graph, max_rows=64).rows
+    assert not probe(graph, max_rows=64, max_steps=64).rows
 
     monkeypatch.setattr(probe_module, "WIDTHS", (2,))
 
-    assert probe(graph, max_rows=2).rows
+    assert probe(graph, max_rows=2, max_steps=64).rows
 
 
 def test_the_widest_batch_of_the_engine_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,10 +80,21 @@ def test_the_widest_batch_of_the_engine_is_tried(tmp_path: Path, monkeypatch: py
     run = graph.run
     monkeypatch.setattr(graph, "run", lambda x, s: (widths.append(len(x[0])), run(x, s))[1])
 
-    found = probe(graph, max_rows=1000)
+    found = probe(graph, max_rows=1000, max_steps=64)
 
     assert found.exact
     assert max(widths) == 1000
+
+
+def test_the_longest_chunk_of_the_engine_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = []
+    graph = graph_of(timed_package(tmp_path, "tanh", "Tanh", width=1))
+    run = graph.run
+    monkeypatch.setattr(graph, "run", lambda x, s: (chunks.append(x[0].shape[1]), run(x, s))[1])
+
+    probe(graph, max_rows=2, max_steps=200)
+
+    assert max(chunks) == 200
 
 
 def test_a_graph_for_one_row_is_probed_without_batches(tmp_path: Path) -> None:
@@ -104,4 +115,4 @@ def test_a_graph_that_takes_no_drawn_number_is_refused_by_name(tmp_path: Path) -
     with pytest.raises(
         PackageError, match="table/1: a run on random inputs fails; `typical` tells the range"
     ):
-        probe(graph, max_rows=8)
+        probe(graph, max_rows=8, max_steps=64)

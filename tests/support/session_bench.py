@@ -41,8 +41,8 @@ class SessionBench:
 
     def __init__(self, repository: Path, *, max_slice_steps: int = 4) -> None:
         self.metrics = Metrics()
-        runner = RunnerOptions(max_batch_size=4, max_sessions=MAX_SESSIONS)
-        options = PoolOptions(runner=runner, max_slice_steps=max_slice_steps, max_queue_delay_us=0)
+        runner = RunnerOptions(max_batch_size=4, max_slice_steps=max_slice_steps, max_sessions=MAX_SESSIONS)
+        options = PoolOptions(runner=runner, max_queue_delay_us=0)
         self.pool = ModelPool(Repository(repository), options, self.metrics)
         self.manager = SessionManager(self.pool, LIMITS, self.metrics)
 

@@ -73,7 +73,7 @@ def test_the_package_is_small_and_belongs_to_recipe_and_data(
 
 
 def test_the_package_is_batch_exact(package: ModelPackage) -> None:
-    assert probe(Graph(package, device="cpu", threads=1), max_rows=256).exact
+    assert probe(Graph(package, device="cpu", threads=1), max_rows=256, max_steps=64).exact
     assert package.manifest.batch_exact is True
 
 

@@ -107,6 +107,11 @@ class Engine:
         steps: list[int] = expected.tolist()
         return steps
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows wait or run."""
+        return self._running is not None or bool(self._scheduler)
+
     def holds(self, slots: SlotArray) -> bool:
         """Whether the batch that runs holds any of `slots`."""
         return self._running is not None and bool(np.isin(self._running.slots, slots).any())

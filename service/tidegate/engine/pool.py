@@ -30,7 +30,6 @@ class PoolOptions:
     """How versions are loaded and scheduled."""
 
     runner: RunnerOptions
-    max_slice_steps: int
     max_queue_delay_us: int
 
 
@@ -230,7 +229,7 @@ class ModelPool:
         return Engine(
             runner,
             max_batch_size=self._options.runner.max_batch_size,
-            max_slice_steps=self._options.max_slice_steps,
+            max_slice_steps=self._options.runner.max_slice_steps,
             max_queue_delay_us=self._options.max_queue_delay_us,
             meter=EngineMeter(self._metrics, runner.manifest.name, runner.manifest.version),
         )

@@ -39,7 +39,7 @@ def treat_denormals_as_zero() -> None:
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
-    """The device that models will run on.
+    """The device that models will run on; `auto` is CUDA where a session starts on it.
 
     Raises:
         DeviceUnavailable: CUDA is asked for and this ONNX Runtime cannot use it.
@@ -54,6 +54,13 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
         return "cpu"
     # The wheels of CUDA and cuDNN keep their libraries where the system's loader does not look.
     ort.preload_dlls(directory="")
+    try:
+        make_session(_IDENTITY, device="cuda", threads=1, label="--device cuda")
+    except DeviceUnavailable:
+        if wanted == "cuda":
+            raise
+        log.warning("no CUDA device that works: models run on the CPU")
+        return "cpu"
     return "cuda"
 
 

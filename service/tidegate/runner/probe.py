@@ -30,7 +30,7 @@ NUM_STEPS = 6
 """Steps of the batches."""
 
 CHUNKS = (2, 3, 5, 6, 8, 16, 17, 33, 64)
-"""Steps in one run of a single row; as long as the longest slice that the engine cuts by default."""
+"""Steps in one run of a single row, besides the longest run that the engine forms."""
 
 SCALES = (0.1, 1.0, 30.0)
 """Magnitudes of inputs, so that no case saturates every gate."""
@@ -82,19 +82,20 @@ class _Finding(NamedTuple):
     """What differs."""
 
 
-def probe(graph: Graph, *, max_rows: int) -> Exactness:
+def probe(graph: Graph, *, max_rows: int, max_steps: int) -> Exactness:
     """Compare rows run alone and one step at a time with every other way to run them.
 
     Args:
         graph: A graph that has passed its dry run.
         max_rows: Largest batch that the engine will form.
+        max_steps: Longest chunk that the engine will run.
 
     Raises:
         PackageError: A run fails: the graph does not take the numbers that were drawn.
     """
     failed: dict[str, str] = {}
     try:
-        for finding in _findings(graph, max_rows):
+        for finding in _findings(graph, max_rows, max_steps):
             if not finding.same:
                 failed.setdefault(finding.kind, finding.text)
     except Exception as error:  # ONNX Runtime has a dozen unrelated exception classes
@@ -105,20 +106,20 @@ def probe(graph: Graph, *, max_rows: int) -> Exactness:
     return Exactness("rows" not in failed, "steps" not in failed, "; ".join(failed.values()))
 
 
-def _findings(graph: Graph, max_rows: int) -> Iterator[_Finding]:
+def _findings(graph: Graph, max_rows: int, max_steps: int) -> Iterator[_Finding]:
     rng = np.random.default_rng(SEED)
     for scale in SCALES:
         if graph.manifest.has_time_axis:
-            yield from _along_time(graph, _case(graph, rng, 1, max(CHUNKS), scale))
+            yield from _along_time(graph, _case(graph, rng, 1, max_steps, scale), max_steps)
         if graph.manifest.has_batch_axis:
             yield from _across_rows(
                 graph, _case(graph, rng, min(max_rows, WIDTHS[-1]), NUM_STEPS, scale), max_rows
             )
 
 
-def _along_time(graph: Graph, case: _Case) -> Iterator[_Finding]:
+def _along_time(graph: Graph, case: _Case, max_steps: int) -> Iterator[_Finding]:
     """One row in chunks."""
-    for steps in CHUNKS:
+    for steps in sorted({c for c in CHUNKS if c < max_steps} | {max_steps} - {1}):
         chunked = _stepwise(graph, case.inputs, case.states, steps)
         yield _Finding("steps", _same(chunked, case.alone), f"{steps} steps at once differ from one by one")
 

@@ -47,6 +47,7 @@ class RunnerOptions:
     device: Device = "cpu"
     intra_op_threads: int = 1
     max_batch_size: int = 256
+    max_slice_steps: int = 64
     max_sessions: int = 65536
 
 
@@ -74,7 +75,9 @@ class Runner:
         self.device: Device = options.device
         self._graph = Graph(package, device=options.device, threads=options.intra_op_threads)
         self._graph.dry_run(package.initial_states)
-        self.exactness: Exactness = probe(self._graph, max_rows=options.max_batch_size)
+        self.exactness: Exactness = probe(
+            self._graph, max_rows=options.max_batch_size, max_steps=options.max_slice_steps
+        )
         self.batch_exactness = _consequence(self.manifest, self.exactness)
         self.arena = Arena(self.manifest.states, package.initial_states, options.max_sessions)
         shared = self.batch_exactness is BatchExactness.OFF

@@ -213,6 +213,10 @@ class SessionManager:
         if self._stopping:
             raise ServerStopping("the server is stopping")
 
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return not any(table.model.engine.is_busy for table in self.registry.tables())
+
     def check_integrity(self) -> None:
         """Raise AssertionError if the books do not add up."""
         for table in self.registry.tables():

@@ -7,6 +7,8 @@ session is waiting.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +84,7 @@ class SessionTable:
         self.model.runner.arena.reset(slots)
         self.accepted[slots] = 0
         self.next_step[slots] = 0
+        self.last_used_s[slots] = time.monotonic()
         for slot, session_id in zip(slots.tolist(), ids, strict=True):
             self.ids[slot] = session_id
             self.creator[slot] = creator
@@ -113,8 +116,11 @@ class SessionTable:
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the books do not add up."""
-        used = np.fromiter((bool(i) for i in self.ids), np.bool_, len(self.ids))
-        assert int(used.sum()) == self.num_sessions, "slots in use and ids differ in number"
+        used = self.last_used_s < np.inf
+        assert int(used.sum()) == self.num_sessions, "slots in use and times of use differ in number"
+        assert len(self.ids) - self.ids.count("") == self.num_sessions, (
+            "slots in use and ids differ in number"
+        )
         assert not used[0], "slot 0 is used"
         assert not self.owner[~used].any(), "a free slot is owned"
         assert (self.accepted[used] >= self.next_step[used]).all(), "more steps applied than accepted"

@@ -36,6 +36,7 @@ OPSET = 17
 
 _EXAMPLE_BATCH, _EXAMPLE_STEPS = 2, 3
 _PROBED_ROWS = 256
+_PROBED_STEPS = 64
 
 
 def export_package(
@@ -150,7 +151,7 @@ def _export_checked(
         check_export(graph, module, examples=examples)
     finally:
         module.train(was_training)
-    return onnx, probe(graph, max_rows=_PROBED_ROWS).exact
+    return onnx, probe(graph, max_rows=_PROBED_ROWS, max_steps=_PROBED_STEPS).exact
 
 
 def _draft(fields: Mapping[str, Any]) -> Manifest:
