@@ -75,7 +75,7 @@ docs: $(VENV)/.dev-stamp ## Regenerate the pages that come from the code
 
 image: ## Build the container image
 	docker build --tag tidegate --build-arg REVISION=$$(git rev-parse HEAD) \
-	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/tidegate/__init__.py) .
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-proto build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
