@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
-from tidegate.errors import Displaced, InvalidRequest, SessionLost, SessionNotFound
+from tidegate.errors import Displaced, InvalidRequest, MessageTooLarge, SessionLost, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.open_request import OpenMode
 from tidegate.session.stream import NoticeReason
@@ -100,6 +100,35 @@ async def test_two_closes_of_one_handle_close_it_once(bench: SessionBench, in_th
 
     assert first == ([1], {})
     assert isinstance(second[1][0], SessionNotFound)
+
+
+async def test_a_handle_displaced_under_two_closes_comes_back_once(
+    bench: SessionBench, in_thread: None
+) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = await opened(older, "a")
+    older.send(handles, [0], series([1]))
+    await asyncio.sleep(0)
+    first = asyncio.create_task(older.close(handles[0]))
+    await asyncio.sleep(0)
+    resumed = asyncio.create_task(newer.resume("a"))
+    await asyncio.sleep(0)
+
+    second = await older.close(handles[0])
+
+    assert [type(second[1][0]), type((await first)[1][0])] == [Displaced, Displaced]
+    assert (await resumed).next_steps == [1]
+    assert len(set(await opened(older, "b", "c"))) == 2
+
+
+async def test_a_close_of_more_handles_than_the_server_takes_is_refused_whole(bench: SessionBench) -> None:
+    client = bench.client()
+    handles = await opened(client, "a")
+
+    with pytest.raises(MessageTooLarge, match=f"handles: expected at most {LIMITS.max_open_sessions}, got"):
+        await client.close(*handles, *range(100, 100 + LIMITS.max_open_sessions))
+
+    assert await client.steps(handles[0], 0, [1]) == [1]
 
 
 async def test_an_unknown_handle_is_refused_beside_its_neighbours(bench: SessionBench) -> None:

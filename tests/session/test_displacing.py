@@ -9,6 +9,7 @@ import numpy as np
 from support.session_bench import SessionBench, outcome_of, series
 from tidegate.errors import Displaced, SessionLost, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
+from tidegate.session.open_request import OpenMode
 from tidegate.session.stream import NoticeReason
 
 
@@ -124,3 +125,41 @@ async def test_a_client_lost_while_it_opens_leaves_the_session_detached(
 
     assert bench.manager.registry.condition("a") is Condition.DETACHED
     assert outcome_of(await older.resume("a")) == 1
+
+
+async def test_a_slot_freed_while_others_are_resumed_is_not_taken_for_the_old_session(
+    bench: SessionBench, in_thread: None
+) -> None:
+    older, newer = bench.client(), bench.client()
+    counting = (await older.open("a")).handles
+    await older.open("b", model="lstm", version="1")
+    older.send(counting, [0], series([1]))
+    await asyncio.sleep(0)
+
+    opening = asyncio.create_task(newer.open("a", "b", mode=OpenMode.RESUME, model=""))
+    await asyncio.sleep(0)
+    await bench.manager.end_session("b")
+    stranger = await older.open("c", model="lstm", version="1")
+    taken = await opening
+
+    assert {i: type(e) for i, e in taken.errors.items()} == {1: SessionNotFound}
+    place = bench.manager.registry.get("c")
+    assert place.owner == older.stream.number
+    assert stranger.handles[0] not in [h for notice in older.notices for h in notice.handles.tolist()]
+
+
+async def test_a_handle_cannot_be_closed_before_its_open_is_answered(
+    bench: SessionBench, in_thread: None
+) -> None:
+    older, newer = bench.client(), bench.client()
+    older.send((await older.open("a")).handles, [0], series([1]))
+    await asyncio.sleep(0)
+    opening = asyncio.create_task(newer.resume("a"))
+    await asyncio.sleep(0)
+
+    _, refused = await newer.close(1)
+    taken = await opening
+
+    assert isinstance(refused[0], SessionNotFound)
+    assert await newer.close(taken.handles[0]) == ([1], {})
+    assert len(set((await newer.open("b", "c")).handles)) == 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.session_bench import LIMITS
-from tidegate.errors import TooManyRequests
-from tidegate.session.limits import ByteBudget
+from support.session_bench import LIMITS, SessionBench
+from tidegate.errors import MessageTooLarge, TooManyRequests
+from tidegate.session.limits import ByteBudget, check_answers
 from tidegate.telemetry.metrics import Metrics
 
 
@@ -49,3 +49,16 @@ def test_bytes_given_back_twice_are_our_mistake(budget: ByteBudget) -> None:
 
     with pytest.raises(AssertionError, match="given back twice"):
         budget.give_back(5)
+
+
+async def test_answers_fill_a_message_and_no_more(bench: SessionBench) -> None:
+    manifest = (await bench.pool.load("lstm", "1")).manifest  # 16 elements of 4 bytes in a step
+    fitting = LIMITS.max_message_bytes // 64
+
+    check_answers(manifest, fitting, LIMITS)
+    check_answers(manifest, fitting // 2, LIMITS, widen_to_bytes=8)
+
+    with pytest.raises(MessageTooLarge, match=f"{fitting + 1} steps of lstm/1 would have"):
+        check_answers(manifest, fitting + 1, LIMITS)
+    with pytest.raises(MessageTooLarge, match="would have"):
+        check_answers(manifest, fitting // 2 + 1, LIMITS, widen_to_bytes=8)

@@ -11,6 +11,7 @@ from support.session_bench import LIMITS, SessionBench, StreamClient, series
 from tidegate.errors import (
     DeadlineExpired,
     InvalidRequest,
+    MessageTooLarge,
     ModelInUse,
     ServerStopping,
     SessionNotFound,
@@ -198,6 +199,7 @@ async def test_an_ack_of_answered_steps_is_taken(bench: SessionBench) -> None:
         ([1], [3], "ack.steps: step 3 of handle 1 has not been answered"),
         ([1, 2], [1], "ack.steps: expected one number per handle (2), got 1"),
         ([9], [0], "handle 9: stands for no session on this stream, open one first"),
+        ([9] * 9, [0] * 9, "ack.handles: expected at most 8, got 9"),
     ],
 )
 async def test_an_ack_of_what_was_not_answered_is_refused(
@@ -207,7 +209,7 @@ async def test_an_ack_of_what_was_not_answered_is_refused(
     opened_handles = await opened(client, "a", "b")
     await client.steps(opened_handles[0], 0, [1, 1])
 
-    with pytest.raises((InvalidRequest, SessionNotFound)) as caught:
+    with pytest.raises((InvalidRequest, MessageTooLarge, SessionNotFound)) as caught:
         ack(bench, client, handles, steps)
     assert str(caught.value) == text
 

@@ -187,6 +187,13 @@ async def test_one_open_may_find_sessions_of_several_versions(bench: SessionBenc
         (["x"] * 13, {}, MessageTooLarge, "session_ids: expected at most 12, got 13"),
         (["x"], {"model": ""}, InvalidRequest, "model.name: expected the name of a model, got an empty one"),
         (["x"], {"have": [1, 2]}, InvalidRequest, "have: expected none or one per session (1), got 2"),
+        (["x"], {"model": "m" * 256}, InvalidRequest, "model.name: expected at most 255 characters, got 256"),
+        (
+            ["x"],
+            {"version": "1" * 256},
+            InvalidRequest,
+            "model.version: expected at most 255 characters, got 256",
+        ),
         (["x"], {"model": "none"}, ModelNotFound, "no model 'none'; the repository has: counter, lstm"),
     ],
 )

@@ -12,6 +12,7 @@ from tidegate.errors import (
     ArenaFull,
     Displaced,
     InvalidRequest,
+    MessageTooLarge,
     ModelMismatch,
     ServerStopping,
     SessionBusy,
@@ -220,3 +221,10 @@ async def test_pages_go_through_all_sessions_in_order(bench: SessionBench, calle
     assert [v.session_id for v in (*first, *rest)] == ["a", "b", "c", "d"]
     assert (more, no_more) == (True, False)
     assert [v.session_id for v in of_one_model] == ["a", "b", "d"]
+
+
+async def test_a_call_has_no_more_steps_than_a_frame(bench: SessionBench, caller: Caller) -> None:
+    with pytest.raises(MessageTooLarge, match=f"inputs: expected at most {LIMITS.max_frame_steps} steps"):
+        await caller.step("a", 0, [1] * (LIMITS.max_frame_steps + 1), mode=CREATE)
+
+    assert len(bench.manager.registry) == 0

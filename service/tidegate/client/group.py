@@ -236,12 +236,15 @@ class SessionGroup:
         raise StreamLost(_lost_text(failure, unknown), address=address, grpc_code=grpc_code, unknown=unknown)
 
     async def _close(self, held: IntArray, mode: Literal["detach", "end"]) -> None:
-        if mode == "detach":
-            await self.stream.close(held.tolist(), pb.CLOSE_MODE_DETACH)
-            return
-        closed = await self.stream.close(held.tolist(), pb.CLOSE_MODE_END)
+        close_mode = pb.CLOSE_MODE_DETACH if mode == "detach" else pb.CLOSE_MODE_END
         rows = np.flatnonzero(np.isin(self.handles, held))
-        self.raise_errors({int(rows[e.index]): from_message(e.error) for e in closed.errors})
+        errors: dict[int, TidegateError] = {}
+        for start in range(0, len(held), self.stream.max_open_sessions):
+            end = start + self.stream.max_open_sessions
+            closed = await self.stream.close(held[start:end].tolist(), close_mode)
+            errors |= {int(rows[start + e.index]): from_message(e.error) for e in closed.errors}
+        if mode == "end":
+            self.raise_errors(errors)
 
 
 async def _wait(pending: PendingCall, deadline: float | None, *, leaves: bool = True) -> bool:

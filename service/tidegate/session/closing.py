@@ -12,10 +12,11 @@ import time
 
 import numpy as np
 
-from tidegate.errors import SessionNotFound, TidegateError
+from tidegate.errors import MessageTooLarge, SessionNotFound, TidegateError
 from tidegate.session.frames import Refusals
 from tidegate.session.handles import HandleArray, HandleStatus
 from tidegate.session.limits import SessionLimits
+from tidegate.session.open_request import check_session_id
 from tidegate.session.registry import Place, Registry
 from tidegate.session.rows import handle_error, judge_handles, others
 from tidegate.session.stream import NoticeReason, SessionStream
@@ -53,13 +54,21 @@ class Closer:
 
         Returns:
             The steps that each session had applied, and errors by position.
+
+        Raises:
+            MessageTooLarge: More handles than the server takes at a time.
         """
-        refusals = judge_handles(stream, handles)
+        if len(handles) > self._limits.max_open_sessions:
+            raise MessageTooLarge(
+                f"handles: expected at most {self._limits.max_open_sessions}, got {len(handles)}"
+            )
+        refusals = _judge(stream, handles)
         rows = others(len(handles), refusals)
         positions = dict(zip(handles[rows].tolist(), rows.tolist(), strict=True))
-        lost = np.isin(stream.handles.status(handles), LOST)
-        stream.handles.take_back(np.unique(handles[lost]))
+        lost = handles[np.isin(stream.handles.status(handles), LOST)]
+        stream.handles.take_back(np.setdiff1d(lost, _in_hand(stream)))
         stream.handles.mark(handles[rows], HandleStatus.CLOSING)
+        stream.in_hand.update(positions)
         next_steps = [0] * len(handles)
         for table, mine in stream.handles.by_table(handles[rows]):
             closed = await self._answered(stream, table, mine)
@@ -74,6 +83,7 @@ class Closer:
             else:
                 self.detach(table, slots)
             stream.handles.take_back(mine)
+            stream.in_hand.difference_update(mine.tolist())
         return next_steps, refusals
 
     async def end_session(self, session_id: str) -> int:
@@ -85,6 +95,7 @@ class Closer:
         Raises:
             SessionNotFound: No session has this id.
         """
+        check_session_id(session_id)
         tombstone = self._registry.tombstones.remove(session_id)
         if tombstone is not None:
             return tombstone.next_step
@@ -158,6 +169,18 @@ class Closer:
         stream.handles.mark(handle, HandleStatus.ENDED)
         next_steps = place.table.model.engine.expected_steps(np.array([place.slot], np.int32))
         stream.tell(NoticeReason.ENDED, handle.tolist(), next_steps, message)
+
+
+def _in_hand(stream: SessionStream) -> HandleArray:
+    return np.fromiter(stream.in_hand, np.uint32, len(stream.in_hand))
+
+
+def _judge(stream: SessionStream, handles: HandleArray) -> Refusals:
+    """Refuse handles that stand for nothing, or for a session whose open has not been answered."""
+    refusals = judge_handles(stream, handles)
+    for i in np.flatnonzero(np.isin(handles, _in_hand(stream))).tolist():
+        refusals.setdefault(i, handle_error(HandleStatus.UNKNOWN, int(handles[i])))
+    return refusals
 
 
 def _ended(expected: int) -> TidegateError:

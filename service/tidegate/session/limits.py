@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidegate.errors import TooManyRequests
+from tidegate.errors import MessageTooLarge, TooManyRequests
+from tidegate.model.manifest import Manifest
 from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import num_elements
 
 MAX_SESSION_ID_BYTES = 128
 MAX_CLIENT_INSTANCE_BYTES = 64
+MAX_MODEL_FIELD_CHARS = 255
+"""Of a model's name, version and hash in a request: errors quote them, one for every session named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,30 @@ class SessionLimits:
     max_tombstones: int
     detached_idle_timeout_s: float
     retry_after_s: float
+
+
+def check_answers(
+    manifest: Manifest, num_steps: int, limits: SessionLimits, *, widen_to_bytes: int = 0
+) -> None:
+    """Refuse steps whose answers could not be sent: they would be applied, and the answers lost.
+
+    Args:
+        manifest: Says what a step answers.
+        num_steps: Steps whose answers share a message, of all rows together.
+        limits: With the size of a message.
+        widen_to_bytes: Least size of an element in the message.
+
+    Raises:
+        MessageTooLarge: The answers do not fit into one message.
+    """
+    step_bytes = sum(
+        num_elements(o.step_shape) * max(o.dtype.numpy.itemsize, widen_to_bytes) for o in manifest.outputs
+    )
+    if num_steps * step_bytes > limits.max_message_bytes:
+        raise MessageTooLarge(
+            f"outputs: expected answers of at most {limits.max_message_bytes} bytes in one message, "
+            f"{num_steps} steps of {manifest.label} would have {num_steps * step_bytes}"
+        )
 
 
 class ByteBudget:

@@ -18,11 +18,13 @@ from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import (
     Displaced,
     InvalidRequest,
+    MessageTooLarge,
     ModelInUse,
     ServerStopping,
     TidegateError,
     TooManyRequests,
 )
+from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.closing import Closer
 from tidegate.session.frames import (
     Answer,
@@ -35,7 +37,7 @@ from tidegate.session.frames import (
     refuse_all,
 )
 from tidegate.session.handles import HandleArray
-from tidegate.session.limits import ByteBudget, SessionLimits
+from tidegate.session.limits import ByteBudget, SessionLimits, check_answers
 from tidegate.session.open_request import OpenRequest, OpenResult
 from tidegate.session.opening import Opener
 from tidegate.session.registry import Registry
@@ -105,7 +107,7 @@ class SessionManager:
 
         Raises:
             InvalidRequest: The frame's form is wrong; no row was accepted.
-            MessageTooLarge: It has more rows or steps than the server takes at a time.
+            MessageTooLarge: It, or its answer, is larger than the server takes at a time.
         """
         self.check_running()
         check_form(request, self.limits)
@@ -116,6 +118,8 @@ class SessionManager:
             return
         handles = request.handles[rows]
         table = one_table(stream, handles, rows)
+        if request.outputs is not OutputSelection.NONE:
+            check_answers(table.model.manifest, len(request.handles), self.limits)
         inputs = decode_inputs(table.model.manifest, request)
         slots = stream.handles.slots(handles)
         if len(rows) < len(request.handles):
@@ -137,8 +141,13 @@ class SessionManager:
 
         Raises:
             InvalidRequest: The lists differ in length, or a step lies ahead of its session.
+            MessageTooLarge: More handles than a frame may have rows.
             SessionNotFound: A handle stands for no session on this stream.
         """
+        if len(handles) > self.limits.max_frame_rows:
+            raise MessageTooLarge(
+                f"ack.handles: expected at most {self.limits.max_frame_rows}, got {len(handles)}"
+            )
         if len(steps) != len(handles):
             raise InvalidRequest(
                 f"ack.steps: expected one number per handle ({len(handles)}), got {len(steps)}"
@@ -166,6 +175,9 @@ class SessionManager:
 
         Returns:
             The steps that each session had applied, and errors by position.
+
+        Raises:
+            MessageTooLarge: More handles than one open may have sessions.
         """
         return await self._closer.close(stream, handles, end=end)
 

@@ -9,7 +9,7 @@ from enum import IntEnum
 from tidegate.engine.pool import LoadedModel
 from tidegate.errors import InvalidRequest, ModelMismatch, SessionLost
 from tidegate.session.frames import Refusals
-from tidegate.session.limits import MAX_SESSION_ID_BYTES
+from tidegate.session.limits import MAX_MODEL_FIELD_CHARS, MAX_SESSION_ID_BYTES
 from tidegate.session.table import SessionTable
 
 
@@ -67,6 +67,15 @@ def check_session_id(session_id: str) -> None:
     size = len(session_id.encode())
     if not 1 <= size <= MAX_SESSION_ID_BYTES:
         raise InvalidRequest(f"session_id: expected 1 to {MAX_SESSION_ID_BYTES} bytes of UTF-8, got {size}")
+
+
+def check_model(name: str, version: str, sha256: str = "") -> None:
+    """Raise InvalidRequest if these can be no model's name, version and hash."""
+    for field_name, text in (("name", name), ("version", version), ("sha256", sha256)):
+        if len(text) > MAX_MODEL_FIELD_CHARS:
+            raise InvalidRequest(
+                f"model.{field_name}: expected at most {MAX_MODEL_FIELD_CHARS} characters, got {len(text)}"
+            )
 
 
 def check_version(request: OpenRequest, table: SessionTable) -> None:

@@ -29,6 +29,7 @@ from tidegate.session.open_request import (
     OpenMode,
     OpenRequest,
     OpenResult,
+    check_model,
     check_reach,
     check_session_id,
     check_version,
@@ -91,6 +92,7 @@ class Opener:
             raise InvalidRequest(
                 f"client_instance: expected at most {MAX_CLIENT_INSTANCE_BYTES} bytes, got {len(request.client_instance)}"
             )
+        check_model(request.model, request.version, request.sha256)
         if not request.model and request.mode is not OpenMode.RESUME:
             raise InvalidRequest("model.name: expected the name of a model, got an empty one")
         for name, values in (("have", request.have), ("held_from", request.held_from)):
@@ -169,13 +171,19 @@ class Opener:
     async def _resume(
         self, stream: SessionStream, request: OpenRequest, result: OpenResult, known: dict[int, Place]
     ) -> None:
+        taken: list[tuple[SessionTable, SlotArray, list[int]]] = []
+        # All of them before the first wait: during it a session may end, and its slot be another's.
         for table in {id(p.table): p.table for p in known.values()}.values():
             positions = [i for i, p in known.items() if p.table is table]
             slots = np.array([known[i].slot for i in positions], np.int32)
             self._displace(table, slots)
             self._attach(stream, request, result, table, slots, positions)
+            stream.in_hand.update(result.handles[i] for i in positions)
+            taken.append((table, slots, positions))
+        for table, slots, positions in taken:
             await table.model.engine.settle(slots)
             for i, slot in zip(positions, slots.tolist(), strict=True):
+                stream.in_hand.discard(result.handles[i])
                 self._confirm(stream, request, result, i, Place(table, slot))
 
     def _displace(self, table: SessionTable, slots: SlotArray) -> None:
@@ -234,6 +242,8 @@ class Opener:
         except TidegateError as error:
             if status is HandleStatus.OPEN:
                 place.table.owner[place.slot] = NO_STREAM
+                # A client may have guessed the handle and sent rows, which nobody would drop later.
+                place.table.model.engine.drop(np.array([place.slot], np.int32), _displaced)
             stream.handles.take_back(np.array([handle], np.uint32))
             result.models[i], result.handles[i], result.next_steps[i] = None, 0, 0
             result.errors[i] = error

@@ -12,15 +12,25 @@ import numpy as np
 
 from tidegate.engine.frame import EngineFrame, Part, Source
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import InvalidRequest
+from tidegate.errors import InvalidRequest, MessageTooLarge
 from tidegate.protocol.lifecycle import Condition, Event
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.frames import judge_rows
+from tidegate.session.limits import check_answers
 from tidegate.session.manager import SessionManager
-from tidegate.session.open_request import OpenMode, OpenRequest, check_session_id, check_version
+from tidegate.session.open_request import (
+    OpenMode,
+    OpenRequest,
+    check_model,
+    check_session_id,
+    check_version,
+)
 from tidegate.session.registry import Place
 from tidegate.session.table import NOBODY, SessionTable
 from tidegate.tensor import Array, IntArray
+
+NUMBER_BYTES = 8
+"""An element of a single call's answer, which is written as a double."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class SingleCalls:
         self._manager.check_running()
         session_id = request.session_ids[0]
         check_session_id(session_id)
+        check_model(request.model, request.version, request.sha256)
         if request.mode is not OpenMode.RESUME and self._registry.condition(session_id) is Condition.UNKNOWN:
             if not request.model:
                 raise InvalidRequest("model.name: expected the name of a model, got an empty one")
@@ -90,10 +101,17 @@ class SingleCalls:
             SessionBusy: A stream holds the session.
             WrongStep: `first_step` is not the number that the session waits for.
             InvalidRequest: A value is not finite.
+            MessageTooLarge: More steps, or longer answers, than the server takes at a time.
             ArenaFull: No slot is free for a new session.
             TooManyRequests: Too many bytes are waiting.
         """
-        session_id = request.session_ids[0]
+        session_id, num_steps = request.session_ids[0], inputs[0].shape[1]
+        if num_steps > self._manager.limits.max_frame_steps:
+            raise MessageTooLarge(
+                f"inputs: expected at most {self._manager.limits.max_frame_steps} steps, got {num_steps}"
+            )
+        num_answered = {OutputSelection.ALL: num_steps, OutputSelection.LAST: 1}.get(selection, 0)
+        check_answers(model.manifest, num_answered, self._manager.limits, widen_to_bytes=NUMBER_BYTES)
         place = self._registry.find(session_id) or Place(self._registry.table_of(model), NOBODY)
         self._registry.require(session_id, Event.CREATE if place.slot == NOBODY else Event.STEP)
         first = np.array([first_step], np.int64)
@@ -105,7 +123,7 @@ class SingleCalls:
         try:
             if place.slot == NOBODY:
                 place = self._create(place.table, session_id)
-            return await self._run(place, first, inputs, selection), first_step + inputs[0].shape[1]
+            return await self._run(place, first, inputs, selection), first_step + num_steps
         finally:
             self._manager.budget.give_back(num_bytes)
 
@@ -116,6 +134,7 @@ class SingleCalls:
             SessionNotFound: No session has this id.
             SessionLost: Its state was given up.
         """
+        check_session_id(session_id)
         table, slot = self._registry.get(session_id)
         idle_s = time.monotonic() - float(table.last_used_s[slot])
         return SessionView(

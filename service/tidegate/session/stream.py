@@ -44,6 +44,8 @@ class SessionStream:
     Attributes:
         number: Unique among the server's streams, from 1.
         handles: The sessions that it holds.
+        in_hand: Handles that an open or a close is still at work on: only that one may take them back,
+            or a handle could be given out twice.
         source: Its frames in the engines.
         send: Takes answers, in the order in which they are given.
         notify: Takes notices.
@@ -54,6 +56,7 @@ class SessionStream:
     ) -> None:
         self.number = number
         self.handles = HandleMap()
+        self.in_hand: set[int] = set()
         self.source = Source()
         self.send = send
         self.notify = notify
