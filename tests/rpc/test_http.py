@@ -73,6 +73,15 @@ async def test_metrics_are_in_openmetrics_where_that_is_asked_for() -> None:
         assert body.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+async def test_a_version_that_is_no_number_gets_the_plain_text_format(kind: str) -> None:
+    async with serving() as url:
+        status, content_type, _ = await get(f"{url}/metrics", Accept=f"{kind}; version=abc")
+
+        assert status == 200
+        assert content_type.startswith("text/plain; version=0.0.4")
+
+
 async def test_an_unknown_path_is_not_found() -> None:
     async with serving() as url:
         assert (await get(f"{url}/"))[0] == 404

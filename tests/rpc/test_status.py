@@ -8,7 +8,10 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from tidegate.errors import InternalError, InvalidRequest, SessionLost, TooManyRequests, WrongStep
-from tidegate.rpc.status import MAX_TEXT_CHARS, as_public, to_error, to_status
+from tidegate.rpc.status import MAX_TEXT_BYTES, as_public, to_error, to_status
+
+HEADER_BYTES = 8192
+"""What peers of gRPC take of headers in all."""
 
 Detail = TypeVar("Detail", ErrorInfo, RetryInfo)
 
@@ -64,8 +67,18 @@ def test_a_text_past_the_limit_is_cut_and_shows_it() -> None:
     error = InvalidRequest("x" * 100_000)
 
     assert to_error(error).message == to_status(error).message
-    assert len(to_error(error).message) == MAX_TEXT_CHARS
+    assert len(to_error(error).message.encode()) == MAX_TEXT_BYTES
     assert to_error(error).message.endswith("…")
+
+
+@pytest.mark.parametrize("letter", ["é", "漢", "\U0001f600"])
+def test_a_long_text_of_any_script_fits_into_the_headers_of_a_status(letter: str) -> None:
+    status = to_status(InvalidRequest(letter * 1000))
+
+    percent_encoded = sum(1 if byte < 0x80 else 3 for byte in status.message.encode())
+    base64_encoded = len(status.SerializeToString()) * 4 / 3
+    assert percent_encoded + base64_encoded < HEADER_BYTES
+    assert status.message.endswith(letter + "…")
 
 
 def test_another_exception_is_public_as_an_incident(caplog: pytest.LogCaptureFixture) -> None:

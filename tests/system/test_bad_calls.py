@@ -24,6 +24,7 @@ INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 NO_SESSION = ("NOT_FOUND", "SESSION_NOT_FOUND")
 NO_MODEL = ("NOT_FOUND", "MODEL_NOT_FOUND")
 WRONG_STEP = ("FAILED_PRECONDITION", "WRONG_STEP")
+TOO_LARGE = ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
 MISMATCH = ("FAILED_PRECONDITION", "MODEL_MISMATCH")
 
 X = np.random.default_rng(1).normal(0, 1, (4, 3)).astype(np.float32)
@@ -131,6 +132,12 @@ CALLS: dict[str, tuple[str, Message, tuple[str, str], str]] = {
         NO_SESSION,
         "no session 'nobody'",
     ),
+    "more steps than a frame may have": (
+        "StepSession",
+        tensor(raw=bytes(131_073 * 12)),
+        TOO_LARGE,
+        "inputs: expected at most 131072 steps, got 131073",
+    ),
     "step: no session id": (
         "StepSession",
         step(session_id=" " * 129),
@@ -151,6 +158,10 @@ CALLS: dict[str, tuple[str, Message, tuple[str, str], str]] = {
     ),
     "get: an unknown session": ("GetSession", session_pb2.GetSessionRequest(session_id="nobody"), NO_SESSION, "'nobody'"),
     "close: an unknown session": ("CloseSession", session_pb2.CloseSessionRequest(session_id="nobody"), NO_SESSION, "'nobody'"),
+    "get: an id of megabytes": ("GetSession", session_pb2.GetSessionRequest(session_id="漢" * 10**6), INVALID, "expected 1 to 128 bytes of UTF-8, got 3000000"),
+    "close: an id of megabytes": ("CloseSession", session_pb2.CloseSessionRequest(session_id="漢" * 10**6), INVALID, "got 3000000"),
+    "load: a name of megabytes": ("LoadModel", model_pb2.LoadModelRequest(version=ModelVersion(name="漢" * 10**6)), INVALID, "model.name: expected at most 255 characters, got 1000000"),
+    "load: the longest name": ("LoadModel", model_pb2.LoadModelRequest(version=ModelVersion(name="\U0001f600" * 255)), NO_MODEL, "no model"),
     "get: an unknown model": ("GetModel", model_pb2.GetModelRequest(version=ModelVersion(name="tides")), NO_MODEL, "'tides'"),
     "get: an unknown version": ("GetModel", model_pb2.GetModelRequest(version=unknown(version="9")), NO_MODEL, "'9'"),
     "load: an unknown model": ("LoadModel", model_pb2.LoadModelRequest(version=ModelVersion(name="tides")), NO_MODEL, "'tides'"),
@@ -158,6 +169,7 @@ CALLS: dict[str, tuple[str, Message, tuple[str, str], str]] = {
     "load: a path": ("LoadModel", model_pb2.LoadModelRequest(version=unknown(version="../1")), NO_MODEL, "'../1'"),
     "unload: an unknown model": ("UnloadModel", model_pb2.UnloadModelRequest(version=ModelVersion(name="tides")), NO_MODEL, "'tides'"),
     "list: a page token of nobody": ("ListModels", model_pb2.ListModelsRequest(page_token="x"), INVALID, "page_token: expected one of an earlier answer, got 'x'"),
+    "list: a page token past all bounds": ("ListModels", model_pb2.ListModelsRequest(page_token="9" * 5000), INVALID, "page_token: expected one of an earlier answer"),
 }  # fmt: skip
 
 

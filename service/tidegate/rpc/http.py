@@ -75,7 +75,10 @@ class _Metrics:
 
     async def get(self, request: web.Request) -> web.Response:
         """All metrics, in the text format that the caller prefers."""
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except TypeError:  # what prometheus_client raises for a version that is no number
+            encode, content_type = choose_encoder("")
         body = await asyncio.get_running_loop().run_in_executor(None, encode, self._registry)
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -14,6 +14,7 @@ from tidegate.rpc import convert
 from tidegate.rpc.tensors import DATA_TYPES
 from tidegate.runner.runner import BatchExactness
 from tidegate.session.manager import SessionManager
+from tidegate.session.open_request import check_model
 from tidegate.v1 import model_pb2 as pb
 from tidegate.v1 import model_pb2_grpc
 
@@ -21,6 +22,7 @@ UnaryContext = aio.ServicerContext[Any, Any]
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_POSITION_DIGITS = 9
 
 _STATES = {
     LoadState.AVAILABLE: pb.MODEL_STATE_AVAILABLE,
@@ -59,6 +61,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: UnaryContext) -> pb.GetModelResponse:
         """One version."""
+        check_model(request.version.name, request.version.version)
         return pb.GetModelResponse(
             model=_model(self._pool.find(request.version.name, request.version.version))
         )
@@ -66,6 +69,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def LoadModel(self, request: pb.LoadModelRequest, context: UnaryContext) -> pb.LoadModelResponse:
         """Load a version from the repository."""
         self._manager.check_running()
+        check_model(request.version.name, request.version.version)
         model = await self._pool.load(request.version.name, request.version.version)
         return pb.LoadModelResponse(model=_model(self._pool.find(*model.entry)))
 
@@ -73,6 +77,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, request: pb.UnloadModelRequest, context: UnaryContext
     ) -> pb.UnloadModelResponse:
         """Unload a version that no session needs; one that is not loaded stays so."""
+        check_model(request.version.name, request.version.version)
         status = self._pool.find(request.version.name, request.version.version)
         if status.model is not None:
             self._manager.unload(status.model)
@@ -82,8 +87,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 def _position(page_token: str) -> int:
     if not page_token:
         return 0
-    if not page_token.isdecimal():
-        raise InvalidRequest(f"page_token: expected one of an earlier answer, got {page_token!r}")
+    if not page_token.isdecimal() or len(page_token) > MAX_POSITION_DIGITS:
+        raise InvalidRequest(f"page_token: expected one of an earlier answer, got {page_token[:100]!r}")
     return int(page_token)
 
 

@@ -25,9 +25,10 @@ from tidegate.v1.error_pb2 import Error
 DOMAIN = "tidegate"
 """`ErrorInfo.domain`: whose reasons these are."""
 
-MAX_TEXT_CHARS = 1000
-"""Longest text of an error. A status travels in HTTP/2 headers, which peers cap at 8 KiB in all, and
-the text is in it twice; past the cap the caller would get another error than the one that happened."""
+MAX_TEXT_BYTES = 1000
+"""Longest text of an error, in UTF-8. A status travels in HTTP/2 headers, which peers cap at 8 KiB in
+all, and the text is in it twice: in base64, and with three characters for a byte that is not ASCII. Past
+the cap the caller would get another error than the one that happened."""
 
 _CODES: dict[str, int] = dict(Code.items())
 
@@ -65,7 +66,10 @@ def as_public(error: Exception) -> TidegateError:
 
 def _text(error: TidegateError) -> str:
     text = str(error)
-    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+    data = text[: MAX_TEXT_BYTES + 1].encode(errors="replace")
+    if len(data) <= MAX_TEXT_BYTES:
+        return data.decode()
+    return data[: MAX_TEXT_BYTES - len("…".encode())].decode(errors="ignore") + "…"
 
 
 def _duration(seconds: float) -> Duration:
