@@ -27,6 +27,9 @@ IDLE_S = 1.0
 
 HISTORY = 100_000
 
+HANG_UPS = 100
+"""Enough for the garbage collector to come round."""
+
 
 @pytest.fixture(scope="module")
 def server(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
@@ -101,6 +104,24 @@ async def test_a_killed_client_leaves_its_session_where_it_stood(
 
     assert 0 < step < HISTORY, "what the client had sent and could not be answered is dropped"
     assert reply.output()[0].tobytes() == expected[step : step + 5].tobytes()
+
+
+async def test_clients_that_hang_up_after_their_last_message_leave_no_task(
+    small_models: Path, tmp_path: Path
+) -> None:
+    with ServerProcess(small_models, tmp_path) as server:
+        async with connect(server.address) as channel:
+            for _ in range(HANG_UPS):
+                session_id = new_id()
+                async with RawStream(channel) as stream:
+                    handles = await stream.handles("lstm", session_id)
+                    await stream.submit(handles, [0], draw(HISTORY)[None])
+                    await stream.call.done_writing()
+                    await stream.receive()
+                await until_detached(channel, session_id)
+        server.stop()
+
+        assert "Task was destroyed" not in server.log()
 
 
 async def test_a_half_open_connection_is_found_by_keepalive(

@@ -104,8 +104,10 @@ class Connection:
         while self._in_flight and not writer.done():
             self._has_room.clear()
             room = asyncio.create_task(self._has_room.wait())
-            await asyncio.wait({room, writer}, return_when=asyncio.FIRST_COMPLETED)
-            room.cancel()
+            try:
+                await asyncio.wait({room, writer}, return_when=asyncio.FIRST_COMPLETED)
+            finally:  # a client may be lost here too
+                room.cancel()
         self._closed = True
         self._news.set()
         await writer
