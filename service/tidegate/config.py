@@ -84,7 +84,7 @@ class ServerSettings(BaseSettings):
     """Steps of each row in one frame."""
 
     max_open_sessions: Count = 65536
-    """Sessions in one open message."""
+    """Sessions in one open or close message."""
 
     max_message_bytes: Annotated[int, Field(ge=4096, le=2**31 - 1)] = 64 * 1024 * 1024
     """Bytes of one gRPC message, in and out."""
@@ -93,7 +93,7 @@ class ServerSettings(BaseSettings):
     """Frames of one stream that wait for their answers; past them the server reads no more of the stream until one is answered."""
 
     max_pending_bytes: Count = 1024 * 1024 * 1024
-    """Bytes of inputs and unsent answers of all streams together; past them a frame is refused with RESOURCE_EXHAUSTED."""
+    """Bytes of inputs, opens and unsent answers of all streams together; past them a frame or an open is refused with RESOURCE_EXHAUSTED."""
 
     max_streams: Count = 4096
     """Streams open at a time; an idle one costs up to 100 kB."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 from grpc import aio
 
 from support.ids import new_id
-from support.raw_stream import RawStream, frame
+from support.metrics import value
+from support.raw_stream import RawStream, connect, frame
+from support.server import ServerProcess
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.model_pb2 import ModelVersion
 
@@ -55,3 +58,17 @@ async def test_refusals_that_nobody_reads_hold_their_sender_back(
     assert reply.errors == {}
     assert [a.result.frame_id + a.opened.open_id for a in answers] == list(range(1, sent + 2))
     assert {len(a.result.errors) + len(a.opened.errors) for a in answers} == {ROWS}
+
+
+async def test_an_open_counts_among_the_bytes_that_wait(small_models: Path, tmp_path: Path) -> None:
+    with ServerProcess(small_models, tmp_path, "--max-pending-bytes=100000") as server:
+        async with connect(server.address) as channel, RawStream(channel) as stream:
+            await stream.send(open=unknown_ids(0).open)
+            refused = (await stream.receive()).error
+            handles = await stream.handles("lstm", *[new_id() for _ in range(50)])
+            reply = await stream.step(handles, [0] * 50, np.zeros((50, 1, 3)))
+
+        assert (refused.open_id, refused.error.reason) == (1, "TOO_MANY_REQUESTS")
+        assert refused.error.HasField("retry_after")
+        assert not reply.errors
+        assert value(server, "tidegate_pending_bytes") == 0

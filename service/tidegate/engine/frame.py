@@ -157,7 +157,9 @@ class EngineFrame:
 
     def open_rows(self, slots: SlotArray) -> IntArray:
         """Unfinished rows that belong to any of `slots`."""
-        return np.flatnonzero(np.isin(self.slots, slots) & (self._wanted != FINISHED))
+        # Asked of every waiting frame whenever a stream is lost, most often for its one session.
+        mine = self.slots == slots[0] if len(slots) == 1 else np.isin(self.slots, slots)
+        return np.flatnonzero(mine & (self._wanted != FINISHED))
 
     def is_open(self, rows: IntArray) -> BoolArray:
         """Which of these rows are unfinished, shape of `rows`."""

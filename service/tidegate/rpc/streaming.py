@@ -35,6 +35,10 @@ MESSAGE_BYTES = 4096
 """What a message counts for beside its answers. A history that asks for no answers sends empty messages,
 and those too take their time: 16 of them make a stream congested."""
 
+OPEN_SESSION_BYTES = 1024
+"""What a session of an open counts for until it is answered: its refusal, and that in the answer. An id
+of no length is two bytes on the wire, and many opens may be at work at a time."""
+
 
 class _Unsent(NamedTuple):
     """A message on its way out."""
@@ -189,10 +193,15 @@ class Connection:
             self._refuse(subject, error)
 
     async def _open(self, message: stream_pb2.Open) -> None:
-        result = await self._manager.open(self._stream, convert.open_request(message))
-        self._count_errors(result.errors.values())
-        reply = convert.opened(message.open_id, result, self._manager.limits)
-        self._send(stream_pb2.StreamResponse(opened=reply), reply.ByteSize(), completes=True)
+        num_bytes = message.ByteSize() + OPEN_SESSION_BYTES * len(message.session_ids)
+        self._manager.budget.take(num_bytes)
+        try:
+            result = await self._manager.open(self._stream, convert.open_request(message))
+            self._count_errors(result.errors.values())
+            reply = convert.opened(message.open_id, result, self._manager.limits)
+            self._send(stream_pb2.StreamResponse(opened=reply), reply.ByteSize(), completes=True)
+        finally:
+            self._manager.budget.give_back(num_bytes)
 
     async def _close_handles(self, message: stream_pb2.Close) -> None:
         if message.mode not in (stream_pb2.CLOSE_MODE_DETACH, stream_pb2.CLOSE_MODE_END):

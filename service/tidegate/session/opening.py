@@ -116,7 +116,7 @@ class Opener:
             try:
                 place = self._admit(request, i)
             except TidegateError as error:
-                result.errors[i] = error
+                result.errors[i] = error.with_traceback(None)  # which would keep a frame for each
                 continue
             if place is None:
                 new[request.session_ids[i]] = i
