@@ -169,6 +169,7 @@ async def test_a_call_cut_off_does_not_undo_its_step(
     cut_off.cancel()
     await asyncio.wait([cut_off])
 
+    assert bench.pending_bytes > 0, "its input still waits"
     assert await caller.step("a", 2, [1]) == ([3], 3)
     assert bench.pending_bytes == 0
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tidegate.engine.frame import EngineFrame, Part, Source
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import InvalidRequest, MessageTooLarge
+from tidegate.errors import ArenaFull, InvalidRequest, MessageTooLarge
 from tidegate.protocol.lifecycle import Condition, Event
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.frames import judge_rows
@@ -120,12 +120,14 @@ class SingleCalls:
             raise refused[0]
         num_bytes = sum(x.nbytes for x in inputs)
         self._manager.budget.take(num_bytes)
-        try:
-            if place.slot == NOBODY:
+        if place.slot == NOBODY:
+            try:
                 place = self._create(place.table, session_id)
-            return await self._run(place, first, inputs, selection), first_step + num_steps
-        finally:
-            self._manager.budget.give_back(num_bytes)
+            except ArenaFull:
+                self._manager.budget.give_back(num_bytes)
+                raise
+        # From here on the last answer gives them back: a call that is cut off leaves its inputs waiting.
+        return await self._run(place, first, inputs, selection), first_step + num_steps
 
     def view(self, session_id: str) -> SessionView:
         """Look at a session.
@@ -189,10 +191,14 @@ class SingleCalls:
 
         def collect(part: Part) -> None:
             parts.append(part)
+            if done.cancelled():
+                parts.clear()  # nobody waits for them any more
             if part.errors:
                 table.take_back(slots, first)
-            if part.complete and not done.done():
-                done.set_result(None)
+            if part.complete:
+                self._manager.budget.give_back(sum(x.nbytes for x in inputs))
+                if not done.done():
+                    done.set_result(None)
 
         table.accepted[slot] += inputs[0].shape[1]
         table.last_used_s[slot] = time.monotonic()
