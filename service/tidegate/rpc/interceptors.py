@@ -20,10 +20,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 from grpc_status import rpc_status
-from prometheus_client import Counter
 
 from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.rpc.status import as_public, to_status
+from tidegate.telemetry.deferred import CounterChild
 from tidegate.telemetry.metrics import Metrics
 
 # The messages of a call are of whatever type its method has. Only the stubs know these as generic.
@@ -135,7 +135,7 @@ class _Method:
 class _CountingContext:
     """A call's context that counts the messages read and written through it."""
 
-    def __init__(self, context: Context, received: Counter, sent: Counter) -> None:
+    def __init__(self, context: Context, received: CounterChild, sent: CounterChild) -> None:
         self._context = context
         self._received = received
         self._sent = sent
@@ -156,7 +156,7 @@ class _CountingContext:
         return self._context.write(message)
 
 
-async def _counting(requests: AsyncIterator[object], received: Counter) -> AsyncIterator[object]:
+async def _counting(requests: AsyncIterator[object], received: CounterChild) -> AsyncIterator[object]:
     async for request in requests:
         received.inc()
         yield _readable(request)
