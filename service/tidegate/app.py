@@ -142,11 +142,14 @@ class Server:
                 self._check_books()
 
     def _check_books(self) -> None:
+        outcome = "passed"
         try:
             self._sessions.check_integrity()
         except AssertionError as error:
+            outcome = "failed"
             found = incident(error)
             self._metrics.errors.labels(found.code, found.reason).inc()
+        self._metrics.integrity_checks.labels(outcome).inc()
 
 
 def _pool_options(settings: ServerSettings, device: Device) -> PoolOptions:

@@ -98,6 +98,11 @@ class Metrics:
         self.model_load_failures = self._counter(
             "tidegate_model_load_failures", "Versions that were refused at load.", MODEL
         )
+        self.integrity_checks = self._counter(
+            "tidegate_integrity_checks",
+            "Times that the server, being idle, held its own books against one another.",
+            ("outcome",),
+        )
         self.server_ready = self._gauge("tidegate_server_ready", "1 while the server takes new work.", ())
         self.build_info = Info(
             "tidegate_build", "Versions of tidegate and of what it runs on.", registry=self.registry
