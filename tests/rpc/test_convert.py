@@ -35,16 +35,16 @@ def test_a_limit_of_0_is_not_the_same_as_none() -> None:
     assert convert.frame_request(zero, 0.0).time_limit_s == 0
 
 
-@pytest.mark.parametrize("step", [2**62 + 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("step", [2**63, 2**64 - 1])
 def test_a_step_number_that_would_overflow_is_refused(step: int) -> None:
     with pytest.raises(
-        InvalidRequest, match=rf"first_steps: expected step numbers up to {2**62}, got {step}"
+        InvalidRequest, match=rf"first_steps: expected step numbers up to {2**63 - 1}, got {step}"
     ):
         convert.frame_request(pb.Frame(handles=[1], first_steps=[step]), 0.0)
 
 
 def test_the_greatest_step_number_is_read_exactly() -> None:
-    assert convert.step_array("first_steps", [2**62]).tolist() == [2**62]
+    assert convert.step_array("first_steps", [2**63 - 1]).tolist() == [2**63 - 1]
 
 
 @pytest.mark.parametrize(

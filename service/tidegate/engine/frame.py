@@ -98,7 +98,7 @@ class EngineFrame:
     """
 
     __slots__ = (
-        "_kept", "_together", "_wanted", "arrived_s", "deadline_s", "first_steps", "followers", "inputs",
+        "_done", "_is_next", "_kept", "_wanted", "arrived_s", "deadline_s", "first_steps", "followers", "inputs",
         "num_open", "num_steps", "number", "on_part", "outputs", "parked", "run_s", "slots", "source",
         "started_s",
     )  # fmt: skip
@@ -130,10 +130,14 @@ class EngineFrame:
         self.followers: list[EngineFrame] = []
         self.parked = False
         self.number = 0
+        # Rows stay at one position as long as they run together, and then need no array to say where.
+        self._done = 0
         # The step that each row runs next; FINISHED, which no session waits for, when it runs no more.
-        self._wanted: IntArray = first_steps.copy()
-        # All rows are open and at the same position.
-        self._together = True
+        # None while all rows are open and have run `_done` steps.
+        self._wanted: IntArray | None = None
+        # All of them are what their sessions wait for. It stays so until they run: nothing else advances
+        # a session whose next step waits here.
+        self._is_next = False
         # Answers to some rows, kept back while others of the frame are about to run.
         self._kept: list[Part] = []
 
@@ -144,13 +148,17 @@ class EngineFrame:
         """
         if self.num_open == 0:
             return None
-        waits = next_step[self.slots] == self._wanted
-        if self._together and waits.all():
-            return ReadyRows(ALL_ROWS, len(self.slots), int(self._wanted[0] - self.first_steps[0]))
+        if self._is_next:
+            return ReadyRows(ALL_ROWS, len(self.slots), self._done)
+        wanted = self._next_steps()
+        waits = next_step[self.slots] == wanted
+        if self._wanted is None and waits.all():
+            self._is_next = True
+            return ReadyRows(ALL_ROWS, len(self.slots), self._done)
         rows = waits.nonzero()[0]
         if not len(rows):
             return None
-        positions = self._wanted[rows] - self.first_steps[rows]
+        positions = wanted[rows] - self.first_steps[rows]
         behind = int(positions.min())
         rows = rows[positions == behind]
         return ReadyRows(rows, len(rows), behind)
@@ -159,11 +167,11 @@ class EngineFrame:
         """Unfinished rows that belong to any of `slots`."""
         # Asked of every waiting frame whenever a stream is lost, most often for its one session.
         mine = self.slots == slots[0] if len(slots) == 1 else np.isin(self.slots, slots)
-        return np.flatnonzero(mine & (self._wanted != FINISHED))
+        return np.flatnonzero(mine & (self._next_steps() != FINISHED))
 
     def is_open(self, rows: IntArray) -> BoolArray:
         """Which of these rows are unfinished, shape of `rows`."""
-        mask: BoolArray = self._wanted[rows] != FINISHED
+        mask: BoolArray = self._next_steps()[rows] != FINISHED
         return mask
 
     def positions(self, rows: Rows) -> IntArray:
@@ -172,12 +180,11 @@ class EngineFrame:
 
     def untouched_rows(self) -> IntArray:
         """Rows none of whose steps has run."""
-        return np.flatnonzero(self._wanted == self.first_steps)
+        return np.flatnonzero(self._next_steps() == self.first_steps)
 
     def finish(self, rows: IntArray) -> None:
         """Close rows without running the rest of them."""
-        self._wanted[rows] = FINISHED
-        self._together = False
+        self._part()[rows] = FINISHED
         self.num_open -= len(rows)
 
     def advance(self, rows: Rows, num_rows: int, num_steps: int, *, ends: bool) -> None:
@@ -189,12 +196,14 @@ class EngineFrame:
             num_steps: Steps that each has run.
             ends: Those were their last.
         """
-        self._together = self._together and num_rows == len(self.slots)
         if ends:
-            self._wanted[rows] = FINISHED
             self.num_open -= num_rows
+        if self._wanted is None and num_rows == len(self.slots):
+            self._done += num_steps
+        elif ends:
+            self._part()[rows] = FINISHED
         else:
-            self._wanted[rows] += num_steps
+            self._part()[rows] += num_steps
 
     def select(self, outputs: list[Array], step_offset: int) -> list[Array]:
         """What the client wants of the answers of a run that began at `step_offset`."""
@@ -232,4 +241,17 @@ class EngineFrame:
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the rows are miscounted."""
-        assert self.num_open == int((self._wanted != FINISHED).sum()), "open rows are miscounted"
+        assert self.num_open == int((self._next_steps() != FINISHED).sum()), "open rows are miscounted"
+
+    def _next_steps(self) -> IntArray:
+        """The step that each row runs next, or FINISHED."""
+        if self._wanted is not None:
+            return self._wanted
+        if self.num_open == 0:
+            return np.full(len(self.slots), FINISHED, np.int64)
+        return self.first_steps + self._done
+
+    def _part(self) -> IntArray:
+        """Let rows stand at positions of their own from now on."""
+        self._wanted, self._is_next = self._next_steps(), False
+        return self._wanted

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidegate.engine.frame import EngineFrame, ReadyRows, Rows, Source
+from tidegate.engine.frame import ALL_ROWS, EngineFrame, ReadyRows, Rows, Source
 from tidegate.tensor import Array, BoolArray, IntArray, SlotArray
 
 
@@ -120,6 +120,7 @@ class Scheduler:
         # By slot, the number of the frame that was queued last.
         self._last_frame: IntArray = np.zeros_like(next_step)
         self._num_limited = 0
+        self._num_histories = 0
         self._slices_are_due = False
 
     def __bool__(self) -> bool:
@@ -131,6 +132,7 @@ class Scheduler:
         frame.number = next(self._numbers)
         self._frames[frame.number] = frame
         self._num_limited += frame.deadline_s is not None
+        self._num_histories += frame.num_steps > 1
         ready = frame.ready(self._next_step)
         if ready is None or ready.num_rows < len(frame.slots):
             self._follow(frame)
@@ -153,6 +155,7 @@ class Scheduler:
         """Forget a frame that has no open row."""
         del self._frames[frame.number]
         self._num_limited -= frame.deadline_s is not None
+        self._num_histories -= frame.num_steps > 1
         if not frame.parked:
             self._dequeue(frame)
 
@@ -179,7 +182,7 @@ class Scheduler:
                 steps.add(frame, ready)
             elif not frame.source.congested:
                 slices.add(frame, ready)
-            if steps.room <= 0 and slices.room <= 0:
+            if steps.room <= 0 and (slices.room <= 0 or not self._num_histories):
                 break
         for frame in idle:
             frame.parked = True
@@ -254,7 +257,8 @@ def _assemble(parts: list[BatchPart], num_steps: int) -> Batch:
 
 def _cut(values: Array, part: BatchPart, num_steps: int) -> Array:
     """The part's rows and steps of an input, without a copy where they are all of it."""
-    values = values[part.rows]
+    if part.rows is not ALL_ROWS:
+        values = values[part.rows]
     if num_steps < values.shape[1]:
         values = np.ascontiguousarray(values[:, part.step_offset : part.step_offset + num_steps])
     return values

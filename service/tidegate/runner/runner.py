@@ -24,6 +24,7 @@ from tidegate.runner.arena import Arena
 from tidegate.runner.graph import Graph
 from tidegate.runner.ort import Device
 from tidegate.runner.probe import Exactness, probe
+from tidegate.runner.slots import Twins
 from tidegate.tensor import Array, SlotArray
 
 
@@ -83,8 +84,7 @@ class Runner:
         shared = self.batch_exactness is BatchExactness.OFF
         self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
         self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
-        self._owner = np.zeros(options.max_sessions + 1, np.int32)
-        self._row_numbers = np.arange(options.max_sessions + 1, dtype=np.int32)
+        self._twins = Twins(options.max_sessions)
         loaded = time.perf_counter()
         self._warm_up(options.max_batch_size)
         self.load_s, self.warmup_s = loaded - started, time.perf_counter() - loaded
@@ -99,7 +99,8 @@ class Runner:
         Returns:
             One array per model output, `[n, T, step_shape...]`.
         """
-        self._check_unique(slots)
+        # Two rows of one session would both start from the same state.
+        assert not self._twins.among(slots), "a batch holds one session twice"
         if not self._rows_together and len(slots) > 1:
             return self._step_row_by_row(slots, inputs)
         location = self.arena.locate(slots)
@@ -130,14 +131,6 @@ class Runner:
         for location, (_, states) in zip(locations, rows, strict=True):
             self.arena.scatter(location, states)
         return [np.concatenate(parts) for parts in zip(*(outputs for outputs, _ in rows), strict=True)]
-
-    def _check_unique(self, slots: SlotArray) -> None:
-        """Two rows of one session in a batch would both start from the same state."""
-        if len(slots) == 1:
-            return
-        rows = self._row_numbers[: len(slots)]
-        self._owner[slots] = rows
-        assert np.array_equal(self._owner[slots], rows), "a batch holds one session twice"
 
     def _warm_up(self, max_batch_size: int) -> None:
         """Run every power of two once, so that ONNX Runtime has its memory plans before the first client."""

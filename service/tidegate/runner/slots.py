@@ -44,3 +44,22 @@ class SlotPool:
         assert self.num_free + len(slots) <= self.capacity, "a slot was given back twice"
         self._free[self.num_free : self.num_free + len(slots)] = slots
         self.num_free += len(slots)
+
+
+class Twins:
+    """Finds out whether slots are all different, without sorting them."""
+
+    def __init__(self, capacity: int) -> None:
+        self._position: SlotArray = np.zeros(capacity + 1, np.int32)
+        self._numbers: SlotArray = np.arange(capacity + 1, dtype=np.int32)
+
+    def among(self, slots: SlotArray) -> bool:
+        """Whether any of `slots`, shape (n,), is there twice."""
+        count = len(slots)
+        if count == 1:
+            return False
+        if count > len(self._numbers):
+            return True
+        numbers = self._numbers[:count]
+        self._position[slots] = numbers  # of twins, one overwrites the other
+        return bool((self._position.take(slots) != numbers).any())

@@ -126,6 +126,17 @@ def decode_inputs(manifest: Manifest, request: FrameRequest) -> list[Array]:
     return [_decode(spec, raw, shape) for spec, raw in zip(manifest.inputs, request.inputs, strict=True)]
 
 
+def are_good(table: SessionTable, slots: SlotArray, first_steps: IntArray, inputs: Sequence[Array]) -> bool:
+    """Whether rows of open sessions may all run: `judge_rows` would refuse none, and no session is there twice."""
+    if table.twins.among(slots) or (table.accepted.take(slots) != first_steps).any():
+        return False
+    return all(
+        _are_usable(spec, values).all()
+        for spec, values in zip(table.model.manifest.inputs, inputs, strict=True)
+        if spec.dtype.is_float
+    )
+
+
 def judge_rows(
     table: SessionTable, slots: SlotArray, first_steps: IntArray, inputs: Sequence[Array]
 ) -> Refusals:
@@ -240,16 +251,22 @@ def _unusable(spec: InputSpec, values: Array) -> BoolArray:
     """Rows with a value that would stay in the state for good."""
     if not spec.dtype.is_float:
         return np.zeros(len(values), np.bool_)
-    usable = ~np.isinf(values) if spec.accepts_missing else np.isfinite(values)
+    usable = _are_usable(spec, values)
     if usable.all():
         return np.zeros(len(values), np.bool_)
     mark: BoolArray = np.logical_not(usable.reshape(len(values), -1).all(axis=1))
     return mark
 
 
+def _are_usable(spec: InputSpec, values: Array) -> BoolArray:
+    """Elements that a model may see, shape of `values`."""
+    usable: BoolArray = ~np.isinf(values) if spec.accepts_missing else np.isfinite(values)
+    return usable
+
+
 def _unusable_error(spec: InputSpec, values: Array) -> InvalidRequest:
     """Name the first unusable element of a row `[T, step_shape...]`."""
-    usable = ~np.isinf(values) if spec.accepts_missing else np.isfinite(values)
+    usable = _are_usable(spec, values)
     where = tuple(int(i) for i in np.argwhere(~usable)[0])
     expected = "a finite value or NaN" if spec.accepts_missing else "a finite value"
     index = format_shape(where[1:]) if len(where) > 1 else ""

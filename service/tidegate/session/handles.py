@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from tidegate.errors import TooManyRequests
 from tidegate.session.table import SessionTable
-from tidegate.tensor import SlotArray
+from tidegate.tensor import IntArray, SlotArray
 
 HandleArray = NDArray[np.uint32]
+
+NOT_OPEN = -1
+"""The key of a handle that stands for no session of this stream."""
 
 MAX_HANDLES = 1 << 24
 """Handles of one stream; a client that opens and never closes ends here."""
@@ -48,6 +51,9 @@ class HandleMap:
         self._status: NDArray[np.int8] = np.zeros(16, np.int8)
         self._slot: SlotArray = np.zeros(16, np.int32)
         self._table: NDArray[np.int32] = np.zeros(16, np.int32)
+        # What a frame needs to know of an open handle in one number: table << 32 | slot. The last one, where
+        # numbers that were never given out end up, is never open.
+        self._key: IntArray = np.full(17, NOT_OPEN, np.int64)
         self._next = 1
         self._free: deque[int] = deque()
 
@@ -62,8 +68,22 @@ class HandleMap:
         self._reserve(self._next)
         self._status[handles] = HandleStatus.OPEN
         self._slot[handles] = slots
-        self._table[handles] = self._table_number(table)
+        number = self._table_number(table)
+        self._table[handles] = number
+        self._key[handles] = (number << 32) | slots.astype(np.int64)
         return handles
+
+    def resolve(self, handles: HandleArray) -> tuple[SessionTable, SlotArray] | None:
+        """The model version and the slots of handles that are all open and of one version, else None.
+
+        Args:
+            handles: Shape (n,), n at least 1.
+        """
+        keys = self._key.take(handles, mode="clip")
+        lowest, highest = int(np.minimum.reduce(keys)), int(np.maximum.reduce(keys))
+        if lowest < 0 or lowest >> 32 != highest >> 32:
+            return None
+        return self.tables[lowest >> 32], keys.astype(np.int32)
 
     def check_room(self, count: int) -> None:
         """Raise TooManyRequests if `count` handles cannot be given out."""
@@ -95,10 +115,12 @@ class HandleMap:
     def mark(self, handles: HandleArray, status: HandleStatus) -> None:
         """The sessions are no longer this stream's."""
         self._status[handles] = status
+        self._key[handles] = NOT_OPEN
 
     def take_back(self, handles: HandleArray) -> None:
         """The client has given handles back, no two alike; they stand for nothing now."""
         self._status[handles] = HandleStatus.UNKNOWN
+        self._key[handles] = NOT_OPEN
         self._free.extend(handles.tolist())
 
     def held(self) -> HandleArray:
@@ -124,6 +146,7 @@ class HandleMap:
         self._status = np.concatenate([self._status, np.zeros(new - size, np.int8)])
         self._slot = np.concatenate([self._slot, np.zeros(new - size, np.int32)])
         self._table = np.concatenate([self._table, np.zeros(new - size, np.int32)])
+        self._key = np.concatenate([self._key, np.full(new - size, NOT_OPEN, np.int64)])
 
     def _table_number(self, table: SessionTable) -> int:
         for number, known in self.tables.items():

@@ -31,6 +31,7 @@ from tidegate.session.frames import (
     Delivery,
     FrameRequest,
     Refusals,
+    are_good,
     check_form,
     decode_inputs,
     judge_rows,
@@ -111,6 +112,17 @@ class SessionManager:
         """
         self.check_running()
         check_form(request, self.limits)
+        resolved = stream.handles.resolve(request.handles)
+        if resolved is not None:
+            table, slots = resolved
+            inputs = self._read(table, request)
+            if are_good(table, slots, request.first_steps, inputs):
+                self._queue(stream, request, table, slots, None, inputs, {})
+                return
+        self._submit_good_rows(stream, request)
+
+    def _submit_good_rows(self, stream: SessionStream, request: FrameRequest) -> None:
+        """Take a frame row by row: some are refused."""
         refusals = judge_handles(stream, request.handles)
         rows = others(len(request.handles), refusals)
         if not len(rows):
@@ -118,9 +130,7 @@ class SessionManager:
             return
         handles = request.handles[rows]
         table = one_table(stream, handles, rows)
-        if request.outputs is not OutputSelection.NONE:
-            check_answers(table.model.manifest, len(request.handles), self.limits)
-        inputs = decode_inputs(table.model.manifest, request)
+        inputs = self._read(table, request)
         slots = stream.handles.slots(handles)
         if len(rows) < len(request.handles):
             inputs = [x[rows] for x in inputs]
@@ -235,24 +245,30 @@ class SessionManager:
             table.check_integrity()
         assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
 
+    def _read(self, table: SessionTable, request: FrameRequest) -> list[Array]:
+        manifest = table.model.manifest
+        if request.outputs is not OutputSelection.NONE:
+            check_answers(manifest, len(request.handles), self.limits)
+        return decode_inputs(manifest, request)
+
     def _queue(
         self,
         stream: SessionStream,
         request: FrameRequest,
         table: SessionTable,
         slots: SlotArray,
-        rows: IntArray,
+        rows: IntArray | None,
         inputs: list[Array],
         refusals: Refusals,
     ) -> None:
+        """Hand rows to the engine; `rows` are their positions in the frame, None for all of them."""
         table.accepted[slots] += request.num_steps
         table.last_used_s[slots] = request.arrived_s
-        everything = len(rows) == len(request.handles)
-        delivery = Delivery(request, table, slots, None if everything else rows, refusals)
+        delivery = Delivery(request, table, slots, rows, refusals)
         limit = request.time_limit_s
         frame = EngineFrame(
             slots,
-            request.first_steps[rows],
+            request.first_steps if rows is None else request.first_steps[rows],
             inputs,
             outputs=request.outputs,
             source=stream.source,

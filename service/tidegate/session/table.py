@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ArenaFull
-from tidegate.runner.slots import SlotPool
+from tidegate.runner.slots import SlotPool, Twins
 from tidegate.tensor import IntArray, SlotArray
 
 NO_STREAM = 0
@@ -29,6 +29,7 @@ class SessionTable:
 
     Attributes:
         model: The version.
+        twins: Finds slots that are in a list twice.
         ids: Id of each slot's session; "" for a free slot.
         accepted: Number of the step that each session's next row must begin with.
         owner: Number of the stream that holds each session, or NO_STREAM.
@@ -43,6 +44,7 @@ class SessionTable:
         capacity = model.runner.arena.capacity
         self.model = model
         self.pool = SlotPool(capacity)
+        self.twins = Twins(capacity)
         self.ids: list[str] = [""] * (capacity + 1)
         self.opener: list[bytes] = [b""] * (capacity + 1)
         self.creator: list[bytes] = [b""] * (capacity + 1)
