@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnxruntime as ort
 
 from tidegate.errors import PackageError
 from tidegate.model.manifest import ConstantInput, Manifest
@@ -64,13 +65,30 @@ class Graph:
         Returns:
             Outputs, `[n, T, step_shape...]` each, and the new states in the graph's layout.
         """
-        feeds = dict(self._constants)
-        for (name, batch_axis, time_axis), value in zip(self._input_axes, inputs, strict=True):
-            feeds[name] = _to_graph(value, batch_axis, time_axis)
+        feeds = self._feeds(inputs)
         feeds.update(zip(self._state_names, states, strict=True))
         results: list[Array] = self._session.run(self._fetches, feeds)
         outputs = [_from_graph(r, *axes) for r, axes in zip(results, self._output_axes, strict=False)]
         return outputs, results[len(outputs) :]
+
+    def run_on_device(
+        self, inputs: Sequence[Array], states: Sequence[ort.OrtValue]
+    ) -> tuple[list[Array], list[ort.OrtValue]]:
+        """As `run`, with states that are on the device and stay there."""
+        binding = self._session.io_binding()
+        for name, value in self._feeds(inputs).items():
+            binding.bind_cpu_input(name, np.asarray(value, order="C"))
+        for name, state in zip(self._state_names, states, strict=True):
+            binding.bind_ortvalue_input(name, state)
+        num_outputs = len(self._output_axes)
+        for name in self._fetches[:num_outputs]:
+            binding.bind_output(name, "cpu")
+        for name in self._fetches[num_outputs:]:
+            binding.bind_output(name, self.device)
+        self._session.run_with_iobinding(binding)
+        results: list[ort.OrtValue] = binding.get_outputs()
+        outputs = [_from_graph(r.numpy(), *axes) for r, axes in zip(results, self._output_axes, strict=False)]
+        return outputs, results[num_outputs:]
 
     def dry_run(self, initial_states: Sequence[Array]) -> None:
         """Run a few shapes on zeros and hold what comes back against the manifest.
@@ -88,6 +106,13 @@ class Graph:
         for n in rows:
             for t in steps:
                 self._dry_run_shape(initial_states, n, t)
+
+    def _feeds(self, inputs: Sequence[Array]) -> dict[str, Array]:
+        """Everything the graph takes but its states."""
+        feeds = dict(self._constants)
+        for (name, batch_axis, time_axis), value in zip(self._input_axes, inputs, strict=True):
+            feeds[name] = _to_graph(value, batch_axis, time_axis)
+        return feeds
 
     def _dry_run_shape(self, initial_states: Sequence[Array], n: int, t: int) -> None:
         manifest = self.manifest

@@ -20,9 +20,9 @@ import numpy as np
 
 from tidegate.model.manifest import Manifest
 from tidegate.model.package import ModelPackage
-from tidegate.runner.arena import Arena
 from tidegate.runner.graph import Graph
 from tidegate.runner.ort import Device
+from tidegate.runner.places import PLACES
 from tidegate.runner.probe import Exactness, probe
 from tidegate.runner.slots import Twins
 from tidegate.tensor import Array, SlotArray
@@ -80,7 +80,9 @@ class Runner:
             self._graph, max_rows=options.max_batch_size, max_steps=options.max_slice_steps
         )
         self.batch_exactness = _consequence(self.manifest, self.exactness)
-        self.arena = Arena(self.manifest.states, package.initial_states, options.max_sessions)
+        self.arena, self._run = PLACES[options.device](
+            self._graph, package.initial_states, options.max_sessions
+        )
         shared = self.batch_exactness is BatchExactness.OFF
         self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
         self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
@@ -115,10 +117,10 @@ class Runner:
     def _advance(self, inputs: Sequence[Array], states: list[Array]) -> tuple[list[Array], list[Array]]:
         num_steps = inputs[0].shape[1]
         if self._steps_together or num_steps == 1:
-            return self._graph.run(inputs, states)
+            return self._run(inputs, states)
         pieces = []
         for t in range(num_steps):
-            outputs, states = self._graph.run([np.ascontiguousarray(x[:, t : t + 1]) for x in inputs], states)
+            outputs, states = self._run([np.ascontiguousarray(x[:, t : t + 1]) for x in inputs], states)
             pieces.append(outputs)
         return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], states
 
