@@ -50,6 +50,18 @@ class DType(StrEnum):
 _NUMPY: Mapping[DType, np.dtype[Any]] = {d: np.dtype(d.value).newbyteorder("<") for d in DType}
 
 
+def agree(values: IntArray, rows: SlotArray, expected: IntArray) -> bool:
+    """Whether `values[rows]` is `expected`, shape (n,); for one row in a fifth of the time."""
+    if len(rows) == 1:
+        return bool(values.item(rows.item()) == expected.item())
+    return not (values.take(rows) != expected).any()
+
+
+def index_of(rows: SlotArray) -> int | SlotArray:
+    """What to write to `rows` with: a plain number for one row, where numpy's way through arrays is slow."""
+    return rows.item() if len(rows) == 1 else rows
+
+
 def num_elements(shape: Sequence[int]) -> int:
     """Number of elements of a tensor of this shape; 1 for a scalar."""
     return prod(shape)

@@ -9,9 +9,11 @@ that its session waits for, counting what is queued before it.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 import numpy as np
 
@@ -22,14 +24,14 @@ from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
 from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
-from tidegate.tensor import Array, IntArray, SlotArray
+from tidegate.tensor import Array, IntArray, SlotArray, index_of
 
 Refusal = Callable[[int], TidegateError]
 """Makes the error for a row from the number of the step that its session waits for."""
 
-INLINE_LIMIT_S = 0.001
+INLINE_LIMIT_S = 0.001 if len(os.sched_getaffinity(0)) > 1 else inf
 """A run that is expected to be shorter stays in the event loop; a hand-over costs 50 to 100 µs and may
-wait for the interpreter's lock."""
+wait for the interpreter's lock. A process that has one core gains nothing by it."""
 
 
 class Engine:
@@ -203,7 +205,7 @@ class Engine:
 
     def _apply(self, batch: Batch, outputs: list[Array], run_s: float) -> None:
         """Count the steps and hand the answers out."""
-        self.next_step[batch.slots] += batch.num_steps
+        self.next_step[index_of(batch.slots)] += batch.num_steps
         self._run_s_by_size[batch.size_class] = run_s
         self._meter.batch(len(batch.slots), batch.num_steps)
         start = 0

@@ -15,7 +15,7 @@ import numpy as np
 
 from tidegate.errors import TidegateError
 from tidegate.protocol.outputs import OutputSelection
-from tidegate.tensor import Array, BoolArray, IntArray, SlotArray
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, agree
 
 Rows = IntArray | slice
 """Positions in a frame; `ALL_ROWS` selects without copying."""
@@ -151,10 +151,10 @@ class EngineFrame:
         if self._is_next:
             return ReadyRows(ALL_ROWS, len(self.slots), self._done)
         wanted = self._next_steps()
-        waits = next_step[self.slots] == wanted
-        if self._wanted is None and waits.all():
+        if self._wanted is None and agree(next_step, self.slots, wanted):
             self._is_next = True
             return ReadyRows(ALL_ROWS, len(self.slots), self._done)
+        waits = next_step[self.slots] == wanted
         rows = waits.nonzero()[0]
         if not len(rows):
             return None
@@ -249,9 +249,9 @@ class EngineFrame:
             return self._wanted
         if self.num_open == 0:
             return np.full(len(self.slots), FINISHED, np.int64)
-        return self.first_steps + self._done
+        return self.first_steps + self._done if self._done else self.first_steps
 
     def _part(self) -> IntArray:
         """Let rows stand at positions of their own from now on."""
-        self._wanted, self._is_next = self._next_steps(), False
+        self._wanted, self._is_next = self._next_steps().copy(), False
         return self._wanted

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.engine.frame import ALL_ROWS, EngineFrame, ReadyRows, Rows, Source
-from tidegate.tensor import Array, BoolArray, IntArray, SlotArray
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, index_of
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Scheduler:
         ready = frame.ready(self._next_step)
         if ready is None or ready.num_rows < len(frame.slots):
             self._follow(frame)
-        self._last_frame[frame.slots] = frame.number
+        self._last_frame[index_of(frame.slots)] = frame.number
         if ready is None:
             frame.parked = True
         else:

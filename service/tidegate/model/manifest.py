@@ -14,6 +14,7 @@ docs/model-package.md describes every key.
 from __future__ import annotations
 
 import tomllib
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 import tomli_w
@@ -60,7 +61,7 @@ class _Shaped(_Strict):
         """Position of the time axis; None when the graph takes one step at a time."""
         return self.shape.index(TIME) if TIME in self.shape else None
 
-    @property
+    @cached_property
     def step_shape(self) -> tuple[int, ...]:
         """Shape for one step of one session: the unmarked axes, in order."""
         return tuple(d for d in self.shape if isinstance(d, int))

@@ -27,6 +27,8 @@ from tidegate.v1.error_pb2 import IndexedError
 MAX_STEP = 2**63 - 1
 """Step numbers are kept as int64."""
 
+_SELECTIONS = {0: OutputSelection.ALL, **{int(s): s for s in OutputSelection}}
+
 FEW = 16
 """Up to this length a packed list is read faster one by one than as a whole."""
 
@@ -87,10 +89,10 @@ def output_selection(selection: int) -> OutputSelection:
     Raises:
         InvalidRequest: It is not one of the enum's.
     """
-    try:
-        return OutputSelection(selection or OutputSelection.ALL)
-    except ValueError:
-        raise InvalidRequest(f"outputs: expected ALL, LAST or NONE, got {selection}") from None
+    known = _SELECTIONS.get(selection)
+    if known is None:
+        raise InvalidRequest(f"outputs: expected ALL, LAST or NONE, got {selection}")
+    return known
 
 
 def handle_array(handles: Sequence[int]) -> HandleArray:

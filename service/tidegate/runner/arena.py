@@ -69,7 +69,9 @@ class _Block:
         self.num_planes = len(self.initial)
         self.width = width
         self.slots: Array = np.empty((capacity + 1, self.num_planes, width), dtype)
-        self._rows: Array = self.slots.reshape(-1, width)
+        # A row as one element: numpy then copies it at once when it writes.
+        self._row_type = np.dtype((np.void, width * self.slots.itemsize))
+        self._rows: Array = self._as_rows(self.slots.reshape(-1, width))
         self._plane: IntArray = np.arange(self.num_planes, dtype=np.int64)[:, None]
 
     def index(self, slots: SlotArray) -> IntArray:
@@ -78,11 +80,15 @@ class _Block:
 
     def take(self, index: IntArray) -> Array:
         """Copy rows out, shape [planes, n, width]."""
-        return self._rows.take(index, axis=0, mode="clip")
+        return self._rows.take(index, mode="clip").view(self.slots.dtype).reshape(*index.shape, self.width)
 
     def put(self, index: IntArray, states: Array) -> None:
         """Write states of shape [planes, n, width] to rows."""
-        self._rows[index] = states
+        self._rows[index] = self._as_rows(states)
+
+    def _as_rows(self, states: Array) -> Array:
+        """The same memory without the last axis, of `width` elements."""
+        return np.ascontiguousarray(states).view(self._row_type)[..., 0]
 
 
 class Arena:

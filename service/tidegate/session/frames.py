@@ -19,7 +19,7 @@ from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.handles import HandleArray
 from tidegate.session.limits import SessionLimits
 from tidegate.session.table import SessionTable
-from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, format_shape, num_elements
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, agree, format_shape, num_elements
 
 Refusals = dict[int, TidegateError]
 """Errors by position in the frame."""
@@ -128,7 +128,7 @@ def decode_inputs(manifest: Manifest, request: FrameRequest) -> list[Array]:
 
 def are_good(table: SessionTable, slots: SlotArray, first_steps: IntArray, inputs: Sequence[Array]) -> bool:
     """Whether rows of open sessions may all run: `judge_rows` would refuse none, and no session is there twice."""
-    if table.twins.among(slots) or (table.accepted.take(slots) != first_steps).any():
+    if table.twins.among(slots) or not agree(table.accepted, slots, first_steps):
         return False
     return all(
         _are_usable(spec, values).all()

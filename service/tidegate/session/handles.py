@@ -80,7 +80,10 @@ class HandleMap:
             handles: Shape (n,), n at least 1.
         """
         keys = self._key.take(handles, mode="clip")
-        lowest, highest = int(np.minimum.reduce(keys)), int(np.maximum.reduce(keys))
+        if len(keys) == 1:
+            lowest = highest = keys.item()
+        else:
+            lowest, highest = int(np.minimum.reduce(keys)), int(np.maximum.reduce(keys))
         if lowest < 0 or lowest >> 32 != highest >> 32:
             return None
         return self.tables[lowest >> 32], keys.astype(np.int32)

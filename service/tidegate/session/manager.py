@@ -46,7 +46,7 @@ from tidegate.session.rows import judge_handles, one_table, others
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
 from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import Array, IntArray, SlotArray
+from tidegate.tensor import Array, IntArray, SlotArray, index_of
 
 log = logging.getLogger(__name__)
 
@@ -262,8 +262,9 @@ class SessionManager:
         refusals: Refusals,
     ) -> None:
         """Hand rows to the engine; `rows` are their positions in the frame, None for all of them."""
-        table.accepted[slots] += request.num_steps
-        table.last_used_s[slots] = request.arrived_s
+        where = index_of(slots)
+        table.accepted[where] += request.num_steps
+        table.last_used_s[where] = request.arrived_s
         delivery = Delivery(request, table, slots, rows, refusals)
         limit = request.time_limit_s
         frame = EngineFrame(
