@@ -74,10 +74,10 @@ class ServerSettings(BaseSettings):
     max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
     """Longest a ready row waits for company, in microseconds. 0 never waits: a batch forms while the one before it runs."""
 
-    max_slice_steps: Count = 64
+    max_slice_steps: Count = 32
     """Steps of a long history that run before others get their turn. Less is fairer, more is faster."""
 
-    max_frame_rows: Count = 65536
+    max_frame_rows: Count = 16384
     """Rows in one frame."""
 
     max_frame_steps: Count = 131072
@@ -94,6 +94,9 @@ class ServerSettings(BaseSettings):
 
     max_pending_bytes: Count = 1024 * 1024 * 1024
     """Bytes of inputs, opens and unsent answers of all streams together; past them a frame or an open is refused with RESOURCE_EXHAUSTED."""
+
+    max_concurrent_calls: Count = 16384
+    """Calls at work at the same time, streams and health watches included; past them a call is refused with RESOURCE_EXHAUSTED."""
 
     max_streams: Count = 4096
     """Streams open at a time; an idle one costs up to 100 kB."""

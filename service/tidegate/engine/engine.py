@@ -196,7 +196,8 @@ class Engine:
         self._announce()
         if self._scheduler:
             self._turn_is_due = True
-            self._loop.call_soon(self._turn)
+            # One round of the event loop first: what came in while the batch ran is read and can join.
+            self._loop.call_soon(self._loop.call_soon, self._turn)
 
     def _announce(self) -> None:
         if self._progress is not None:

@@ -60,7 +60,11 @@ async def start_grpc(
     Raises:
         ConfigError: The address cannot be listened on.
     """
-    server = aio.server(interceptors=[ServerInterceptor(metrics)], options=_options(settings))
+    server = aio.server(
+        interceptors=[ServerInterceptor(metrics)],
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.max_concurrent_calls,
+    )
     sessions = SessionServicer(manager, metrics)
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(pool, manager), server)

@@ -48,7 +48,7 @@ class RunnerOptions:
     device: Device = "cpu"
     intra_op_threads: int = 1
     max_batch_size: int = 256
-    max_slice_steps: int = 64
+    max_slice_steps: int = 32
     max_sessions: int = 65536
 
 
