@@ -23,7 +23,7 @@ from math import prod
 import numpy as np
 import onnxruntime as ort
 
-from tidegate.errors import DeviceUnavailable
+from tidegate.errors import ConfigError
 from tidegate.model.manifest import StatePair
 from tidegate.runner.onnx_bytes import Node, encode_model
 from tidegate.runner.ort import Device, make_session
@@ -115,7 +115,8 @@ class DeviceArena:
             label: Name of the model version, for errors.
 
         Raises:
-            DeviceUnavailable: The device does not start or cannot hold the states.
+            ConfigError: The device cannot hold the states of so many sessions.
+            DeviceUnavailable: The device does not start.
         """
         self.capacity = capacity
         self.slot_bytes = sum(s.nbytes for s in initial_states)
@@ -228,16 +229,16 @@ class DeviceArena:
 
 def _reserve(pair: StatePair, num_rows: int, device: Device, label: str) -> ort.OrtValue:
     shape = (num_rows, *pair.step_shape[pair.batch_axis or 0 :])
-    what = f"{label}: state {pair.input_name!r} of all sessions, {pair.dtype} {format_shape(shape)}"
+    what = (
+        f"{label}: --max-sessions: {pair.input_name!r} of all sessions is {pair.dtype} {format_shape(shape)}"
+    )
     if prod(shape) > MAX_ELEMENTS:
-        raise DeviceUnavailable(
-            f"{what}: expected at most {MAX_ELEMENTS} elements, got {prod(shape)}: lower --max-sessions"
-        )
+        raise ConfigError(f"{what}: expected at most {MAX_ELEMENTS} elements, got {prod(shape)}")
     try:
         return ort.OrtValue.ortvalue_from_shape_and_type(shape, pair.dtype.numpy, device, 0)
     except Exception as error:  # ONNX Runtime has a dozen unrelated exception classes
         text = " ".join(str(error).split())
-        raise DeviceUnavailable(f"{what}, does not fit on {device}: lower --max-sessions: {text}") from error
+        raise ConfigError(f"{what}, which does not fit on {device}: {text}") from error
 
 
 def _moving_graphs(dtypes: Sequence[DType], planes: Sequence[int]) -> tuple[bytes, bytes]:

@@ -75,7 +75,7 @@ def on_device(graph: Graph, initial_states: Sequence[Array], capacity: int) -> P
     """Keep states where the graph runs; a model without any has nothing to keep there.
 
     Raises:
-        DeviceUnavailable: The device cannot hold the states.
+        ConfigError: The device cannot hold the states of so many sessions.
     """
     manifest = graph.manifest
     if not manifest.states:
