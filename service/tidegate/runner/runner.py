@@ -69,6 +69,7 @@ class Runner:
 
         Raises:
             PackageError: The graph is not what the manifest says.
+            ConfigError: The device cannot hold the states of `max_sessions` sessions.
             DeviceUnavailable: The device does not start.
         """
         started = time.perf_counter()
