@@ -158,7 +158,7 @@ class Closer:
 
         for slot in slots.tolist():
             self._registry.remove(table.ids[slot])
-        table.model.engine.drop(slots, _ended)
+        table.drop(slots, _ended)
         table.model.engine.when_settled(slots, release)
         return ended
 

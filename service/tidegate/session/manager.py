@@ -95,7 +95,7 @@ class SessionManager:
         for table, handles in stream.handles.by_table(stream.handles.held()):
             slots = stream.handles.slots(handles)
             self._closer.detach(table, slots)
-            table.model.engine.drop(slots, _stream_lost)
+            table.drop(slots, _stream_lost)
         del self._streams[stream.number]
 
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:

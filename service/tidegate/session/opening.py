@@ -189,7 +189,7 @@ class Opener:
     def _displace(self, table: SessionTable, slots: SlotArray) -> None:
         """Take sessions from the streams that hold them, and drop what waits there."""
         engine = table.model.engine
-        engine.drop(slots, _displaced)
+        table.drop(slots, _displaced)
         for number in np.unique(table.owner[slots]).tolist():
             if number == NO_STREAM:
                 continue
@@ -243,7 +243,7 @@ class Opener:
             if status is HandleStatus.OPEN:
                 place.table.owner[place.slot] = NO_STREAM
                 # A client may have guessed the handle and sent rows, which nobody would drop later.
-                place.table.model.engine.drop(np.array([place.slot], np.int32), _displaced)
+                place.table.drop(np.array([place.slot], np.int32), _displaced)
             stream.handles.take_back(np.array([handle], np.uint32))
             result.models[i], result.handles[i], result.next_steps[i] = None, 0, 0
             result.errors[i] = error

@@ -12,6 +12,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.engine.engine import Refusal
 from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ArenaFull
 from tidegate.runner.slots import SlotPool, Twins
@@ -101,6 +102,15 @@ class SessionTable:
         """
         stand_at = np.maximum(first_steps, self.next_step[slots])
         self.accepted[slots] = np.minimum(self.accepted[slots], stand_at)
+
+    def drop(self, slots: SlotArray, error: Refusal) -> None:
+        """Refuse everything that waits for sessions, as `Engine.drop` does.
+
+        The engine looks at every frame that waits, so it is not asked for sessions that wait for nothing.
+        """
+        waiting = slots[self.accepted[slots] > self.next_step[slots]]
+        if len(waiting):
+            self.model.engine.drop(waiting, error)
 
     def release(self, slots: SlotArray) -> None:
         """Free the slots of sessions that exist no more."""
