@@ -169,10 +169,17 @@ class RawStream:
         Raises:
             AssertionError: The frame was refused as a whole.
         """
+        outcome = await self.outcome(frame_id, num_rows, num_steps)
+        assert isinstance(outcome, Reply), outcome
+        return outcome
+
+    async def outcome(self, frame_id: int, num_rows: int, num_steps: int) -> Reply | Error:
+        """Wait for all results of a frame, or for why it was refused as a whole."""
         reply = Reply(num_rows, num_steps)
         while not (reply.results and reply.results[-1].complete):
             message = await self.receive(lambda m: frame_id in (m.result.frame_id, m.error.frame_id))
-            assert message.WhichOneof("message") == "result", message
+            if message.HasField("error"):
+                return message.error.error
             reply.add(message.result)
         return reply
 

@@ -75,6 +75,11 @@ class ServerProcess:
         """Where `/metrics`, `/healthz` and `/readyz` are."""
         return f"http://127.0.0.1:{self.http_port}"
 
+    def rss_bytes(self) -> int:
+        """Memory that the process holds at this moment."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def log(self) -> str:
         """What the server has said so far."""
         return self.log_path.read_text(errors="replace")
