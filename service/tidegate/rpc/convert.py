@@ -29,7 +29,7 @@ MAX_STEP = 2**63 - 1
 
 _SELECTIONS = {0: OutputSelection.ALL, **{int(s): s for s in OutputSelection}}
 
-FEW = 16
+FEW = 64
 """Up to this length a packed list is read faster one by one than as a whole."""
 
 
