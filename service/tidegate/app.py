@@ -137,7 +137,10 @@ class Server:
         interval_s = min(self._settings.detached_idle_timeout_s / 4, MAX_SWEEP_INTERVAL_S)
         while True:
             await asyncio.sleep(interval_s)
-            self._sessions.evict_idle()
+            try:
+                self._sessions.evict_idle()
+            except Exception as error:  # whatever this look met, the next one comes
+                self._report(error)
             if self._sessions.is_idle():
                 self._check_books()
 
@@ -147,9 +150,12 @@ class Server:
             self._sessions.check_integrity()
         except AssertionError as error:
             outcome = "failed"
-            found = incident(error)
-            self._metrics.errors.labels(found.code, found.reason).inc()
+            self._report(error)
         self._metrics.integrity_checks.labels(outcome).inc()
+
+    def _report(self, error: Exception) -> None:
+        found = incident(error)
+        self._metrics.errors.labels(found.code, found.reason).inc()
 
 
 def _pool_options(settings: ServerSettings, device: Device) -> PoolOptions:

@@ -125,7 +125,10 @@ class _Method:
     async def _refuse(self, context: Context, error: TidegateError) -> NoReturn:
         self._metrics.errors.labels(error.code, error.reason).inc()
         status = rpc_status.to_status(to_status(error))
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        try:
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        except aio.InternalError:  # the call ended meanwhile: nobody hears the status
+            raise aio.AbortError from None
 
     def _ended(self, context: Context, seconds: float) -> None:
         self._seconds.observe(seconds)

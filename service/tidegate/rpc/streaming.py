@@ -249,11 +249,14 @@ class Connection:
         self._news.set()
 
     async def _write_all(self) -> None:
-        """Send what lies in the outbox, until the stream is closed and it is empty."""
+        """Send what lies in the outbox, until the stream is closed and it is empty, or the client is lost."""
         while True:
             while self._outbox:
                 unsent = self._outbox.popleft()
-                await self._context.write(unsent.response)
+                try:
+                    await self._context.write(unsent.response)
+                except aio.InternalError:  # it hung up, and grpc has not yet cancelled the call
+                    return
                 self._written(unsent)
             if self._closed:
                 return
