@@ -197,6 +197,8 @@ class Engine:
         if self._scheduler:
             self._turn_is_due = True
             # One round of the event loop first: what came in while the batch ran is read and can join.
+            # On a busy core gRPC's own threads, which bring it in, would else wait for a time slice.
+            os.sched_yield()
             self._loop.call_soon(self._loop.call_soon, self._turn)
 
     def _announce(self) -> None:
