@@ -7,24 +7,13 @@ import asyncio
 import numpy as np
 import pytest
 
+from support.series import answers_alone, series
 from support.server import ServerProcess
 from tidegate.client import AsyncClient, CallTimedOut
 from tidegate.errors import InvalidRequest
-from tidegate.tensor import Array
 
 LONG = 20_000
 """Steps that take the server far longer than an event loop's turn."""
-
-
-def series(num_steps: int, seed: int = 1) -> Array:
-    """Raw inputs of the `lstm` package, (T, 3)."""
-    return np.random.default_rng(seed).normal(0, 1, (num_steps, 3)).astype(np.float32)
-
-
-async def answers_alone(server: ServerProcess, x: Array) -> Array:
-    """What a session of its own answers, one step at a time."""
-    async with AsyncClient(server.address) as client, client.session("lstm") as session:
-        return np.stack([await session.step(row) for row in x])
 
 
 async def test_a_call_that_timed_out_keeps_its_number_and_its_answer(small_server: ServerProcess) -> None:
