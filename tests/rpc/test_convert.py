@@ -43,6 +43,22 @@ def test_a_step_number_that_would_overflow_is_refused(step: int) -> None:
         convert.frame_request(pb.Frame(handles=[1], first_steps=[step]), 0.0)
 
 
+@pytest.mark.parametrize("count", [1, convert.FEW, convert.FEW + 1, 1000])
+def test_it_is_refused_in_lists_of_every_length(count: int) -> None:
+    steps = pb.Frame(first_steps=[0] * (count - 1) + [2**63]).first_steps
+
+    with pytest.raises(InvalidRequest, match=f"expected step numbers up to {2**63 - 1}, got {2**63}"):
+        convert.step_array("first_steps", steps)
+
+
+@pytest.mark.parametrize("count", [1, convert.FEW, convert.FEW + 1, 1000])
+def test_packed_lists_are_read_whole(count: int) -> None:
+    frame = pb.Frame(handles=range(2**32 - count, 2**32), first_steps=range(2**63 - count, 2**63))
+
+    assert convert.handle_array(frame.handles).tolist() == list(frame.handles)
+    assert convert.step_array("first_steps", frame.first_steps).tolist() == list(frame.first_steps)
+
+
 def test_the_greatest_step_number_is_read_exactly() -> None:
     assert convert.step_array("first_steps", [2**63 - 1]).tolist() == [2**63 - 1]
 

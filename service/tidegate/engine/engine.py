@@ -141,8 +141,8 @@ class Engine:
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the engine's or the arena's books do not add up."""
-        for frame in self._scheduler.frames():
-            frame.check_integrity()
+        if self._running is None:
+            self._scheduler.check_integrity()
         self.runner.check_integrity()
 
     def close(self) -> None:
@@ -209,6 +209,10 @@ class Engine:
     def _apply(self, batch: Batch, outputs: list[Array], run_s: float) -> None:
         """Count the steps and hand the answers out."""
         self.next_step[index_of(batch.slots)] += batch.num_steps
+        # Before anything that can fail: what has run must never be thought ready again.
+        for part in batch.parts:
+            ends = part.step_offset + batch.num_steps == part.frame.num_steps
+            part.frame.advance(part.rows, part.num_rows, batch.num_steps, ends=ends)
         self._run_s_by_size[batch.size_class] = run_s
         self._meter.batch(len(batch.slots), batch.num_steps)
         start = 0
@@ -219,8 +223,6 @@ class Engine:
 
     def _answer(self, part: BatchPart, num_steps: int, outputs: list[Array], run_s: float) -> None:
         frame = part.frame
-        ends = part.step_offset + num_steps == frame.num_steps
-        frame.advance(part.rows, part.num_rows, num_steps, ends=ends)
         frame.run_s += run_s
         wanted = frame.select(outputs, part.step_offset)
         answer = Part(part.rows, part.num_rows, part.step_offset, num_steps, wanted)
@@ -248,6 +250,7 @@ class Engine:
         """Close rows with an error, after the answers that they already have."""
         self._flush(frame)
         frame.finish(rows)
+        self._scheduler.refused(frame.slots[rows])
         if not frame.num_open:
             self._scheduler.remove(frame)
         self._deliver(frame, Part(rows, len(rows), 0, 0, errors=errors, complete=not frame.num_open))

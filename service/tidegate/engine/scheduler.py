@@ -25,6 +25,9 @@ import numpy as np
 from tidegate.engine.frame import ALL_ROWS, EngineFrame, ReadyRows, Rows, Source
 from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, index_of
 
+NO_FRAME = 0
+"""Frames are numbered from 1."""
+
 
 @dataclass(slots=True)
 class BatchPart:
@@ -159,6 +162,16 @@ class Scheduler:
         if not frame.parked:
             self._dequeue(frame)
 
+    def refused(self, slots: SlotArray) -> None:
+        """Rows of these sessions were refused: the last frame no longer tells what the next one waits for."""
+        self._last_frame[slots] = NO_FRAME
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if a frame's rows are miscounted, or if it is parked and could run."""
+        for frame in self._frames.values():
+            frame.check_integrity()
+            assert not (frame.parked and frame.ready(self._next_step)), "a frame that is ready is parked"
+
     def frames(self) -> list[EngineFrame]:
         """All waiting frames."""
         return list(self._frames.values())
@@ -200,7 +213,7 @@ class Scheduler:
         """Have the frame looked at again whenever one that it waits for makes progress."""
         waiting = frame.slots[self._next_step[frame.slots] != frame.first_steps]
         ahead = {self._frames.get(number) for number in np.unique(self._last_frame[waiting]).tolist()}
-        if None in ahead:  # the frame in between was refused
+        if None in ahead:  # it is done, or rows of it were refused while others still wait
             ahead = {f for f in self.frames() if f is not frame and len(f.open_rows(waiting))}
         for other in ahead:
             assert other is not None

@@ -106,10 +106,11 @@ def step_array(field: str, steps: Sequence[int]) -> IntArray:
     Raises:
         InvalidRequest: A number is beyond `MAX_STEP`.
     """
-    try:
-        return np.array(steps, np.int64) if len(steps) > FEW else np.fromiter(steps, np.int64)
-    except OverflowError:
-        raise InvalidRequest(f"{field}: expected step numbers up to {MAX_STEP}, got {max(steps)}") from None
+    # As a whole a packed list gives its own type, which wraps without a word when it is cast.
+    numbers = np.array(steps, np.uint64) if len(steps) > FEW else np.fromiter(steps, np.uint64)
+    if len(numbers) and numbers.max() > MAX_STEP:
+        raise InvalidRequest(f"{field}: expected step numbers up to {MAX_STEP}, got {numbers.max()}")
+    return numbers.astype(np.int64)
 
 
 def frame_result(answer: Answer) -> stream_pb2.FrameResult:

@@ -131,9 +131,10 @@ class Runner:
             self._advance([x[i : i + 1] for x in inputs], self.arena.gather(location))
             for i, location in enumerate(locations)
         ]
+        joined = [np.concatenate(parts) for parts in zip(*(outputs for outputs, _ in rows), strict=True)]
         for location, (_, states) in zip(locations, rows, strict=True):
             self.arena.scatter(location, states)
-        return [np.concatenate(parts) for parts in zip(*(outputs for outputs, _ in rows), strict=True)]
+        return joined
 
     def _warm_up(self, max_batch_size: int) -> None:
         """Run every power of two once, so that ONNX Runtime has its memory plans before the first client."""
