@@ -21,6 +21,9 @@ Maker = Callable[..., EngineBench]
 
 TIME_LIMIT_S = 0.05
 
+LONG = 10_000
+"""Steps that take the engine far longer than the time limit."""
+
 
 def ones(num_rows: int, num_steps: int) -> Array:
     return np.ones((num_rows, num_steps, 2), np.float32)
@@ -39,7 +42,7 @@ async def test_a_step_behind_a_refused_row_of_a_living_frame_runs(tmp_path: Path
     history = bench.submit([1], ones(1, 80), source=slow)
     slow.congested = True
     deadline_s = time.monotonic() + TIME_LIMIT_S
-    both = bench.submit([1, 2], ones(2, 40), source=limited, deadline_s=deadline_s)
+    both = bench.submit([1, 2], ones(2, LONG), source=limited, deadline_s=deadline_s)
     await until(lambda: bool(both.parts))
     limited.congested = True  # session 2 has begun; session 1 waits for its history
     await until(lambda: time.monotonic() > deadline_s)
