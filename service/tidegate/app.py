@@ -12,12 +12,12 @@ import logging
 import os
 import platform
 import signal
-import sys
 import tempfile
 from pathlib import Path
 
 import grpc
 import onnxruntime
+import uvloop
 
 from tidegate import __version__
 from tidegate.config import ServerSettings
@@ -48,7 +48,7 @@ def serve(settings: ServerSettings) -> None:
     """
     configure_logging(settings.log_level, settings.log_format)
     treat_denormals_as_zero()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings))
 
 
@@ -200,12 +200,3 @@ def _write_whole(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """Uvloop where it exists: about a fifth less CPU per message."""
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.Loop

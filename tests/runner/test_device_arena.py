@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,17 +85,6 @@ def test_a_state_of_the_wrong_shape_writes_nothing() -> None:
     assert arena.is_initial(1)
 
 
-def test_a_scatter_writes_its_rows_and_does_not_copy_the_arena() -> None:
-    arena = device_arena([pair(0, ("batch", 256))], capacity=100_000)  # 102 MB
-    location = arena.locate(EVERY_SLOT[1:2])
-    everything = np.ones((100_001, 256), np.float32)
-
-    scatter_s = min(_seconds(lambda: arena.scatter(location, arena.gather(location))) for _ in range(10))
-    copy_s = min(_seconds(everything.copy) for _ in range(3))
-
-    assert scatter_s < copy_s / 10
-
-
 def test_an_arena_that_a_device_cannot_address_is_refused_before_it_is_reserved() -> None:
     with pytest.raises(ConfigError) as caught:
         device_arena([pair(0, ("batch", 2**21))], capacity=1024)
@@ -116,9 +102,3 @@ def test_an_arena_that_does_not_fit_is_a_matter_of_the_settings() -> None:
         ConfigError, match=r"^m/1: --max-sessions: 's\d+' of all .*, which does not fit on cpu: "
     ):
         device_arena(pairs, capacity=2**31 - 2)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

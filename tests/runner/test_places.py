@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 from support.engine_bench import EngineBench
-from support.odd_models import F32, counter_package, custom_package
+from support.odd_models import F32, counter_package, custom_package, double_package
 from support.onnx_models import decay_package, gru_package, lstm_package, rnn_package, table_package
 from tidegate.errors import DeviceUnavailable
 from tidegate.model.manifest import Dim, InputSpec, OutputSpec, StatePair
@@ -168,13 +168,7 @@ def test_a_written_padding_slot_is_noticed(tmp_path: Path, keep_on_device: Calla
 def test_a_model_without_state_has_nothing_to_keep_on_the_device(
     tmp_path: Path, keep_on_device: Callable[[], None]
 ) -> None:
-    path = custom_package(
-        tmp_path,
-        "double",
-        [helper.make_node("Add", ["x", "x"], ["y"])],
-        inputs=[InputSpec(name="x", dtype=F32, shape=("batch", 2))],
-        outputs=[OutputSpec(name="y", dtype=F32, shape=("batch", 2))],
-    )
+    path = double_package(tmp_path)
     keep_on_device()
     runner = runner_of(path)
 

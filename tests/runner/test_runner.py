@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from support.odd_models import F32, counter_package, custom_package
+from support.odd_models import F32, counter_package, custom_package, double_package
 from support.onnx_models import lstm_package, rnn_package, table_package
 from tidegate.model.manifest import InputSpec, OutputSpec, StatePair
 from tidegate.model.package import read_package
@@ -155,13 +155,7 @@ def test_a_written_padding_slot_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_model_without_state_gives_answers_all_the_same(tmp_path: Path) -> None:
-    path = custom_package(
-        tmp_path,
-        "double",
-        [helper.make_node("Add", ["x", "x"], ["y"])],
-        inputs=[InputSpec(name="x", dtype=F32, shape=("batch", 2))],
-        outputs=[OutputSpec(name="y", dtype=F32, shape=("batch", 2))],
-    )
+    path = double_package(tmp_path)
     runner = runner_of(path)
     slots = opened(runner, 2)
 

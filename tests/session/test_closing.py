@@ -1,4 +1,4 @@
-"""Giving sessions up: detached, ended, evicted."""
+"""Giving sessions up: detached and ended."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import asyncio
 import pytest
 
 from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
-from tidegate.errors import Displaced, InvalidRequest, MessageTooLarge, SessionLost, SessionNotFound
+from tidegate.errors import Displaced, InvalidRequest, MessageTooLarge, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
-from tidegate.session.open_request import OpenMode
+from tidegate.session.frames import Refusals
 from tidegate.session.stream import NoticeReason
-
-
-def grow_idle(bench: SessionBench, *session_ids: str) -> None:
-    """Let the time limit of detached sessions pass."""
-    for session_id in session_ids:
-        table, slot = bench.manager.registry.get(session_id)
-        table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1
 
 
 async def opened(client: StreamClient, *session_ids: str) -> list[int]:
     return (await client.open(*session_ids)).handles
+
+
+async def close_that_waits(client: StreamClient) -> asyncio.Task[tuple[list[int], Refusals]]:
+    """Close session "a" behind a step that cannot run: its client reads nothing."""
+    handles = await opened(client, "a")
+    client.stream.source.paused = True
+    client.send(handles, [0], series([1]))
+    close = asyncio.create_task(client.close(handles[0]))
+    await asyncio.sleep(0)
+    return close
 
 
 async def test_a_closed_session_can_be_resumed_where_it_stood(bench: SessionBench) -> None:
@@ -156,11 +159,7 @@ async def test_a_displaced_handle_comes_back_with_an_error(bench: SessionBench) 
 
 async def test_a_close_ends_when_what_it_waits_for_is_refused(bench: SessionBench) -> None:
     older, newer = bench.client(), bench.client()
-    handles = await opened(older, "a")
-    older.stream.source.paused = True
-    older.send(handles, [0], series([1]))
-    close = asyncio.create_task(older.close(handles[0]))
-    await asyncio.sleep(0)
+    close = await close_that_waits(older)
 
     await newer.resume("a")
     next_steps, errors = await close
@@ -172,11 +171,7 @@ async def test_a_close_ends_when_what_it_waits_for_is_refused(bench: SessionBenc
 
 async def test_a_close_does_not_wait_for_whoever_got_the_slot(bench: SessionBench) -> None:
     older, newer = bench.client(), bench.client()
-    handles = await opened(older, "a")
-    older.stream.source.paused = True
-    older.send(handles, [0], series([1]))
-    close = asyncio.create_task(older.close(handles[0]))
-    await asyncio.sleep(0)
+    close = await close_that_waits(older)
 
     await bench.manager.end_session("a")
     theirs = await opened(newer, "b")
@@ -245,55 +240,3 @@ async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
 async def test_an_id_that_nobody_has_cannot_be_ended(bench: SessionBench) -> None:
     with pytest.raises(SessionNotFound, match="no session 'a'"):
         await bench.manager.end_session("a")
-
-
-async def test_an_idle_session_leaves_a_tombstone_until_it_is_ended(bench: SessionBench) -> None:
-    client = bench.client(b"me")
-    handles = await opened(client, "a", "b")
-    await client.steps(handles[0], 0, [1, 1])
-    await client.close(*handles)
-    grow_idle(bench, "a")
-
-    assert bench.manager.evict_idle() == 1
-
-    for mode in OpenMode:
-        refused = await client.open("a", mode=mode)
-        assert outcome_of(refused) is SessionLost
-        assert refused.errors[0].facts["next_step"] == 2
-    assert bench.manager.registry.condition("b") is Condition.DETACHED
-    assert await bench.manager.end_session("a") == 2
-    assert outcome_of(await client.open("a")) == 0
-
-
-async def test_evictions_are_counted(bench: SessionBench) -> None:
-    client = bench.client()
-    await client.close(*await opened(client, "a", "b"))
-    grow_idle(bench, "a", "b")
-
-    bench.manager.evict_idle()
-
-    value = bench.metrics.registry.get_sample_value
-    assert value("tidegate_evictions_total", {"reason": "idle"}) == 2
-    assert value("tidegate_tombstones") == 2
-
-
-async def test_an_attached_session_is_never_evicted(bench: SessionBench) -> None:
-    client = bench.client()
-    handles = await opened(client, "a")
-    grow_idle(bench, "a")
-
-    assert bench.manager.evict_idle() == 0
-    assert await client.steps(handles[0], 0, [1]) == [1]
-
-
-async def test_a_session_that_still_runs_is_not_evicted(bench: SessionBench, in_thread: None) -> None:
-    client = bench.client()
-    handles = await opened(client, "a")
-    sent = client.send(handles, [0], series([1]))
-    await asyncio.sleep(0)
-    client.leave()
-    grow_idle(bench, "a")
-
-    assert bench.manager.evict_idle() == 0
-    await sent.done.wait()
-    assert bench.manager.evict_idle() == 1

@@ -116,3 +116,14 @@ def timed_package(repository: Path, name: str, operator: str, *, width: int = 1)
 def _info(name: str, spec: Spec, said: Mapping[str, tuple[DType, Shape]]) -> onnx.ValueInfoProto:
     dtype, shape = said.get(name, (spec.dtype, spec.shape))
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype.numpy), list(shape))
+
+
+def double_package(repository: Path) -> Path:
+    """Answers 2 x and carries nothing."""
+    return custom_package(
+        repository,
+        "double",
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        inputs=[InputSpec(name="x", dtype=F32, shape=("batch", 2))],
+        outputs=[OutputSpec(name="y", dtype=F32, shape=("batch", 2))],
+    )
