@@ -20,8 +20,10 @@
     - ArenaFull           RESOURCE_EXHAUSTED   back off, then retry
     - TooManyRequests     RESOURCE_EXHAUSTED   wait for answers, then send more
     - MessageTooLarge     RESOURCE_EXHAUSTED   send smaller frames
+    - StoreFull           RESOURCE_EXHAUSTED   end sessions, or raise `max_stored_sessions`
   + DeadlineExpired       DEADLINE_EXCEEDED    the step was not applied: send it again
   + ServerStopping        UNAVAILABLE          connect again
+  + StoreUnavailable      UNAVAILABLE          back off, then retry: the store cannot be read or written
   + ConnectionLost        UNAVAILABLE          the transport failed: connect again
   + Unsupported           UNIMPLEMENTED        do without
   + ConfigError           INVALID_ARGUMENT     change the settings
@@ -225,6 +227,12 @@ class MessageTooLarge(CapacityError):
     reason = "MESSAGE_TOO_LARGE"
 
 
+class StoreFull(CapacityError):
+    """As many sessions are known as the operator allows."""
+
+    reason = "STORE_FULL"
+
+
 class DeadlineExpired(TidegateError):
     """The time limit passed before the step started; it was not applied."""
 
@@ -238,6 +246,17 @@ class ServerStopping(TidegateError):
     code = "UNAVAILABLE"
     reason = "SERVER_STOPPING"
     retry_after_s = 1.0
+
+
+class StoreUnavailable(TidegateError):
+    """The store failed at something that cannot be done without it; nothing was changed."""
+
+    code = "UNAVAILABLE"
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ConnectionLost(TidegateError):

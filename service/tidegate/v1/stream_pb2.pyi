@@ -211,6 +211,7 @@ class Open(google.protobuf.message.Message):
     SESSION_IDS_FIELD_NUMBER: builtins.int
     HAVE_FIELD_NUMBER: builtins.int
     HELD_FROM_FIELD_NUMBER: builtins.int
+    EPOCHS_FIELD_NUMBER: builtins.int
     open_id: builtins.int
     """Chosen by the client, echoed in Opened."""
     client_instance: builtins.bytes
@@ -236,6 +237,12 @@ class Open(google.protobuf.message.Message):
     def held_from(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The first input that the client can still send: one per session, or none at all. -1: unset."""
 
+    @property
+    def epochs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The epoch that the client was told last: one per session, or none at all. 0: unset. A store that
+        has fallen behind it (a lost tail, a restored backup) is found out and answered with DATA_LOSS.
+        """
+
     def __init__(
         self,
         *,
@@ -247,9 +254,10 @@ class Open(google.protobuf.message.Message):
         session_ids: collections.abc.Iterable[builtins.str] | None = ...,
         have: collections.abc.Iterable[builtins.int] | None = ...,
         held_from: collections.abc.Iterable[builtins.int] | None = ...,
+        epochs: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "client_instance", b"client_instance", "have", b"have", "held_from", b"held_from", "mode", b"mode", "model", b"model", "open_id", b"open_id", "session_ids", b"session_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "client_instance", b"client_instance", "epochs", b"epochs", "have", b"have", "held_from", b"held_from", "mode", b"mode", "model", b"model", "open_id", b"open_id", "session_ids", b"session_ids"]) -> None: ...
 
 Global___Open: typing_extensions.TypeAlias = Open
 
@@ -265,6 +273,7 @@ class Opened(google.protobuf.message.Message):
     DURABLE_STEPS_FIELD_NUMBER: builtins.int
     ERRORS_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
+    EPOCHS_FIELD_NUMBER: builtins.int
     open_id: builtins.int
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tidegate.v1.model_pb2.ModelVersion]:
@@ -290,6 +299,10 @@ class Opened(google.protobuf.message.Message):
     def errors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tidegate.v1.error_pb2.IndexedError]: ...
     @property
     def limits(self) -> Global___Limits: ...
+    @property
+    def epochs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Per session: grows with every create and resume, over all lives of the id."""
+
     def __init__(
         self,
         *,
@@ -301,9 +314,10 @@ class Opened(google.protobuf.message.Message):
         durable_steps: collections.abc.Iterable[builtins.int] | None = ...,
         errors: collections.abc.Iterable[tidegate.v1.error_pb2.IndexedError] | None = ...,
         limits: Global___Limits | None = ...,
+        epochs: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["durable_steps", b"durable_steps", "errors", b"errors", "handles", b"handles", "limits", b"limits", "model_index", b"model_index", "models", b"models", "next_steps", b"next_steps", "open_id", b"open_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durable_steps", b"durable_steps", "epochs", b"epochs", "errors", b"errors", "handles", b"handles", "limits", b"limits", "model_index", b"model_index", "models", b"models", "next_steps", b"next_steps", "open_id", b"open_id"]) -> None: ...
 
 Global___Opened: typing_extensions.TypeAlias = Opened
 
@@ -327,7 +341,9 @@ class Limits(google.protobuf.message.Message):
     max_open_sessions: builtins.int
     """Sessions in one Open."""
     durable: builtins.bool
-    """The store outlives the server process, so `durable_steps` will move."""
+    """The store outlives the server process. Where it does not, durable steps are as good as the
+    process: they still say which inputs need not be kept against a lost connection.
+    """
     def __init__(
         self,
         *,
@@ -483,7 +499,9 @@ Global___Ack: typing_extensions.TypeAlias = Ack
 
 @typing.final
 class Durable(google.protobuf.message.Message):
-    """"Steps below these numbers survive the death of the server." """
+    """"The store has the state at these steps": inputs before them need not be sent again. They survive
+    the death of the server if `limits.durable`.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
