@@ -12,13 +12,16 @@ class Condition(IntEnum):
     """Never opened, or ended: the id is free."""
 
     ATTACHED = 1
-    """Held by a stream."""
+    """Held by a stream, in the arena."""
 
     DETACHED = 2
     """Without a stream, in the arena."""
 
     GONE = 3
-    """Evicted: the state is lost, a tombstone keeps the id from being restarted unknowingly."""
+    """Lost, evicted or expired: a tombstone keeps the id from being restarted unknowingly."""
+
+    PASSIVATED = 4
+    """Without a stream, only in the store."""
 
 
 class Event(IntEnum):
@@ -37,29 +40,67 @@ class Event(IntEnum):
     """A single call steps it by its id."""
 
     EVICT = 4
-    """The server gives its state up."""
+    """The server gives its state up, because it needs the room and the store does not take it."""
 
     END = 5
     """A client ends it: the id becomes free."""
 
+    IMPORT = 6
+    """A client makes it from a state: a snapshot, or that of another session (a fork)."""
+
+    READ = 7
+    """A call looks at its state: export, forecast, inspect, fork from it."""
+
+    PASSIVATE = 8
+    """Its state is stored, and its place in the arena given to others."""
+
+    RETURN = 9
+    """Its state comes back to the arena."""
+
+    EXPIRE = 10
+    """Nobody has used it for as long as the operator allows."""
+
+    LOSE = 11
+    """Its state turns out to be damaged, or to exist nowhere."""
+
 
 TRANSITIONS: dict[Condition, dict[Event, Condition]] = {
-    Condition.UNKNOWN: {Event.CREATE: Condition.ATTACHED},
+    Condition.UNKNOWN: {
+        Event.CREATE: Condition.ATTACHED,
+        Event.IMPORT: Condition.PASSIVATED,
+    },
     Condition.ATTACHED: {
         Event.RESUME: Condition.ATTACHED,
         Event.DETACH: Condition.DETACHED,
+        Event.READ: Condition.ATTACHED,
+        Event.LOSE: Condition.GONE,
         Event.END: Condition.UNKNOWN,
     },
     Condition.DETACHED: {
         Event.RESUME: Condition.ATTACHED,
         Event.STEP: Condition.DETACHED,
+        Event.READ: Condition.DETACHED,
+        Event.PASSIVATE: Condition.PASSIVATED,
         Event.EVICT: Condition.GONE,
+        Event.EXPIRE: Condition.GONE,
+        Event.LOSE: Condition.GONE,
+        Event.END: Condition.UNKNOWN,
+    },
+    Condition.PASSIVATED: {
+        Event.RESUME: Condition.ATTACHED,
+        Event.STEP: Condition.DETACHED,
+        Event.READ: Condition.PASSIVATED,
+        Event.RETURN: Condition.DETACHED,
+        Event.EXPIRE: Condition.GONE,
+        Event.LOSE: Condition.GONE,
         Event.END: Condition.UNKNOWN,
     },
     Condition.GONE: {Event.END: Condition.UNKNOWN},
 }
-"""What is not in this table is refused. An attached session is never evicted, and only ending an
-evicted one, which tells that the loss is known, frees its id."""
+"""What is not in this table is refused. A session that a stream holds is never evicted, expired,
+passivated or stepped by a single call. A passivated one is resumed and stepped as if it were in the
+arena: it returns for it. Only ending a session that is gone, which tells that the loss is known, frees
+its id."""
 
 
 def allowed(condition: Condition, event: Event) -> bool:

@@ -1,0 +1,276 @@
+"""What the server asks of a store of sessions, whatever keeps them.
+
+A store knows sessions by id and by number. Of each it keeps a record and the states in its rows 0 and 1;
+which of the two is base, and when a state is due, others decide. What always holds:
+
+* every method is one commit: all of it is stored when it returns, none of it when it raises;
+* a state is given back only if it is, byte for byte, what was written under that session, step and
+  epoch; anything else is refused by name, and its neighbours still load;
+* a known id is never taken for an unknown one: a lost session leaves a tombstone, a damaged record says so.
+
+Methods block. One thread at a time may call them; the server has one thread for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.tensor import BoolArray, IntArray
+
+NO_STATE = -1
+"""Stands for a step where a row holds no usable state."""
+
+FORGET_NOTHING = -1
+"""Stands for a step in `Claim.forget_above`."""
+
+
+class ModelKey(NamedTuple):
+    """The model version that a session is pinned to; `sha256` is of its ONNX file, 64 hex digits."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session at step 0.
+
+    Attributes:
+        number: Not in use; greater than any that was.
+        session_id: Not known to the store.
+        model: Version that it is pinned to.
+        creator: Client instance that may repeat the create.
+        attempt: Of that instance.
+        epoch: Of its first owner.
+        created_s: Unix time.
+    """
+
+    number: int
+    session_id: str
+    model: ModelKey
+    creator: bytes
+    attempt: int
+    epoch: int
+    created_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is still known of a lost session.
+
+    Attributes:
+        next_step: Steps that had been applied, as far as the store was told.
+        durable_step: Last step that was reported as durable.
+        reason: For people.
+    """
+
+    next_step: int
+    durable_step: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session as the store has it.
+
+    Attributes:
+        number: Its number.
+        session_id: Its id, as it was asked for.
+        model: Version that it is pinned to.
+        creator: Client instance that created it.
+        opener: Client instance that claimed it last; the creator before any claim.
+        attempt: Of the opener.
+        epoch: Of its last owner.
+        used_s: Unix time of its last create, claim or write; of a tombstone, when it was lost.
+        steps: Step of the state in row 0 and in row 1; NO_STATE if there is none that may be used.
+        damage: What was refused, by name; empty if nothing was.
+        tombstone: Set if the session is lost: it has no states, and its id must be refused. A session whose own record is
+            damaged has one too; then only `number` and `session_id` mean anything.
+    """
+
+    number: int
+    session_id: str
+    model: ModelKey
+    creator: bytes
+    opener: bytes
+    attempt: int
+    epoch: int
+    used_s: float
+    steps: tuple[int, int]
+    damage: str = ""
+    tombstone: Tombstone | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A session gets a new owner.
+
+    Attributes:
+        number: Of the session.
+        epoch: Of the new owner.
+        opener: Its client instance.
+        attempt: Of that instance.
+        used_s: Unix time.
+        forget_above: States at later steps are deleted; FORGET_NOTHING keeps all.
+    """
+
+    number: int
+    epoch: int
+    opener: bytes
+    attempt: int
+    used_s: float
+    forget_above: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateBatch:
+    """States of sessions of one model version, no session twice.
+
+    Attributes:
+        model: The version.
+        numbers: Of the sessions, int64, shape (n,); storing them in ascending order is fastest.
+        session_ids: Their ids, n of them.
+        rows: 0 or 1, where each state goes, int8, shape (n,).
+        steps: Steps applied to each state, int64, shape (n,).
+        epochs: Of the owner under which it was computed, int64, shape (n,).
+        used_s: Unix time of each session's last step, float64, shape (n,).
+        states: For each state pair of the manifest in order its little-endian elements in C order,
+            uint8, shape (n, state_bytes), C-contiguous.
+    """
+
+    model: ModelKey
+    numbers: IntArray
+    session_ids: Sequence[str]
+    rows: NDArray[np.int8]
+    steps: IntArray
+    epochs: IntArray
+    used_s: NDArray[np.float64]
+    states: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """How much a store holds.
+
+    Attributes:
+        sessions: Sessions that are not lost.
+        tombstones: Lost ones whose ids are remembered.
+        disk_bytes: Size of the store on disk; 0 if it is not on one.
+    """
+
+    sessions: int
+    tombstones: int
+    disk_bytes: int
+
+
+class Store(Protocol):
+    """A store of sessions.
+
+    Every method may raise StoreUnavailable, naming the place and the cause: the medium failed, and nothing was changed.
+
+    Attributes:
+        is_durable: What it keeps survives the process.
+        last_number: Greatest session number in use when the store was opened; 0 if there was none.
+    """
+
+    is_durable: bool
+    last_number: int
+
+    def find(self, session_ids: Sequence[str]) -> dict[str, StoredSession]:
+        """The known ones of these ids, tombstones included."""
+        ...
+
+    def create(self, sessions: Sequence[NewSession]) -> None:
+        """Add sessions.
+
+        Raises:
+            SessionExists: An id is known.
+            StoreFull: There would be more than `max_stored_sessions`.
+        """
+        ...
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        """Give sessions new owners, and delete what they must not continue from."""
+        ...
+
+    def write(self, batch: StateBatch) -> BoolArray:
+        """Store states.
+
+        Returns:
+            Which were stored, shape (n,): False where the session has ended, is lost, or has another epoch by now.
+        """
+        ...
+
+    def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
+        """The states in these rows.
+
+        Args:
+            wanted: Number and id of a session, and the row.
+            model: The version that the states are read for.
+
+        Returns:
+            For each its bytes as in `StateBatch.states`; None if there is none that may be used.
+        """
+        ...
+
+    def end(self, numbers: Sequence[int]) -> None:
+        """Delete sessions, lost ones too; their ids are free. Unknown numbers are passed over."""
+        ...
+
+    def bury(self, tombstones: Sequence[tuple[int, int, int, str]]) -> None:
+        """Delete the states of sessions and keep their ids.
+
+        Past `max_tombstones` the oldest are forgotten, and the log says so.
+
+        Args:
+            tombstones: Session number, next step, durable step and reason of each.
+        """
+        ...
+
+    def expire(self, used_before_s: float, limit: int, spare: Collection[int]) -> list[StoredSession]:
+        """Bury sessions that nobody has used since a time.
+
+        Args:
+            used_before_s: Unix time.
+            limit: At most so many.
+            spare: Numbers of sessions that are not buried, whatever their age.
+
+        Returns:
+            Those that were buried.
+        """
+        ...
+
+    def page(self, model_name: str, after: str, size: int) -> list[StoredSession]:
+        """Sessions in the store's own order, which does not change; tombstones are left out.
+
+        Args:
+            model_name: Only sessions of this model; empty for all.
+            after: Go on behind this id, known or not; empty for the first page.
+            size: At most so many.
+        """
+        ...
+
+    def count(self) -> StoreCounts:
+        """How much is stored."""
+        ...
+
+    def check_writable(self) -> None:
+        """Store something of no consequence.
+
+        Raises:
+            StoreUnavailable: Nothing can be stored at present.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; no method may be called after it. Raises nothing."""
+        ...
