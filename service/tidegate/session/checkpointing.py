@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.errors import StoreUnavailable
+from tidegate.protocol.checkpoints import PendingWrite
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.registry import Registry
-from tidegate.session.stores.store import NewSession, StateBatch
+from tidegate.session.stores.store import StateBatch
 from tidegate.session.stream import SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.telemetry.incidents import incident
@@ -44,7 +45,7 @@ RETRY_S = 1.0
 class _Piece:
     """States on their way to the store."""
 
-    slots: SlotArray
+    write: PendingWrite
     batch: StateBatch
 
 
@@ -164,35 +165,24 @@ class Checkpointer:
         piece = await self._capture(table, slots, numbers)
         if piece is None:
             return
-        await self._keeper.write(lambda store: store.write(piece.batch))
-        self._metrics.checkpoints.labels(*table.model.entry).inc(len(piece.slots))
-        still = table.number[piece.slots] == piece.batch.numbers
-        kept = piece.slots[still]
-        self.tell(table, table.books.written(kept, piece.batch.steps[still]))
+        try:
+            taken = await self._keeper.write(lambda store: store.write(piece.batch))
+            assert taken.all(), "the store has other sessions than the arena"
+        except BaseException:
+            table.books.failed(piece.write)
+            raise
+        self._metrics.checkpoints.labels(*table.model.entry).inc(len(taken))
+        self.tell(table, table.books.written(piece.write))
 
     async def _enroll(self, table: SessionTable, slots: SlotArray) -> None:
         """Give sessions that began while the store failed a record there."""
         slots = slots[(table.number[slots] != 0) & ~table.frozen[slots]]
         if not len(slots):
             return
-        records = self.records(table, slots)
+        records = table.records(slots)
         await self._keeper.write(lambda store: store.create(records))
         still = table.number[slots] == [record.number for record in records]
         table.is_stored[slots[still]] = True
-
-    def records(self, table: SessionTable, slots: SlotArray) -> list[NewSession]:
-        """What the store is to know of new sessions."""
-        now_s = time.time()
-        return [
-            NewSession(number, table.ids[slot], table.key, table.creator[slot], attempt, epoch, now_s)
-            for slot, number, attempt, epoch in zip(
-                slots.tolist(),
-                table.number[slots].tolist(),
-                table.attempt[slots].tolist(),
-                table.epoch[slots].tolist(),
-                strict=True,
-            )
-        ]
 
     async def _capture(self, table: SessionTable, slots: SlotArray, numbers: IntArray) -> _Piece | None:
         """Copy states between two batches; sessions that have gone meanwhile are left out."""
@@ -214,14 +204,15 @@ class Checkpointer:
         if not len(slots):
             return None
         idle_s = time.monotonic() - table.last_used_s[slots]
+        write = table.books.begin_write(slots, table.next_step[slots])
         batch = StateBatch(
             model=table.key,
             numbers=numbers,
             session_ids=[table.ids[slot] for slot in slots.tolist()],
-            rows=table.books.begin_write(slots),
-            steps=table.next_step[slots],
+            rows=write.rows,
+            steps=write.steps,
             epochs=table.epoch[slots],
             used_s=time.time() - idle_s,
             states=table.stored_bytes(slots),
         )
-        return _Piece(slots, batch)
+        return _Piece(write, batch)

@@ -25,7 +25,10 @@ from tidegate.errors import (
     TooManyRequests,
 )
 from tidegate.protocol.outputs import OutputSelection
+from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.closing import Closer
+from tidegate.session.creating import Creator
+from tidegate.session.finding import Finder
 from tidegate.session.frames import (
     Answer,
     Delivery,
@@ -38,13 +41,19 @@ from tidegate.session.frames import (
     refuse_all,
 )
 from tidegate.session.handles import HandleArray
+from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import ByteBudget, SessionLimits, check_answers
 from tidegate.session.open_request import OpenRequest, OpenResult
 from tidegate.session.opening import Opener
+from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
+from tidegate.session.returning import Returner
 from tidegate.session.rows import judge_handles, one_table, others
+from tidegate.session.stores.store import Store
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
 from tidegate.session.table import SessionTable
+from tidegate.session.taking_over import TakeOver
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array, IntArray, SlotArray, index_of
 
@@ -56,25 +65,58 @@ class SessionManager:
 
     Attributes:
         pool: The loaded models.
-        registry: Which sessions exist.
+        registry: Which sessions are in memory.
+        keeper: The store.
+        holds: Which ids somebody works on.
+        finder: Looks ids up, in memory and in the store.
+        creator: Makes sessions.
+        returner: Brings sessions back from the store.
+        checkpointer: Stores what has changed.
         budget: Bytes that wait, of all clients together.
         limits: The operator's settings.
     """
 
-    def __init__(self, pool: ModelPool, limits: SessionLimits, metrics: Metrics) -> None:
+    def __init__(self, pool: ModelPool, store: Store, limits: SessionLimits, metrics: Metrics) -> None:
         self.pool = pool
         self.limits = limits
-        self.registry = Registry(limits.max_tombstones, metrics)
         self.budget = ByteBudget(limits, metrics)
+        self.holds = Holds()
+        self.registry = registry = Registry(metrics)
+        self.keeper = keeper = StoreKeeper(store, metrics)
+        self.finder = finder = Finder(registry, keeper)
         self._metrics = metrics
         self._streams: dict[int, SessionStream] = {}
         self._numbers = itertools.count(1)
-        self._opener = Opener(pool, self.registry, self._streams, limits)
-        self._closer = Closer(self.registry, self._streams, limits, metrics)
+        self.checkpointer = checkpointer = Checkpointer(
+            registry,
+            keeper,
+            self._streams,
+            metrics,
+            age_s=limits.checkpoint_age_s,
+            bytes_per_s=limits.checkpoint_bytes_per_s,
+        )
+        self._passivator = Passivator(registry, keeper, checkpointer, self.holds, limits, metrics)
+        self.returner = Returner(
+            pool, registry, keeper, checkpointer, self._passivator, finder, self.holds, metrics,
+            retry_after_s=limits.retry_after_s,
+        )  # fmt: skip
+        self.creator = Creator(
+            pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s
+        )
+        take_over = TakeOver(keeper, checkpointer, self.returner, self._streams)
+        self._opener = Opener(
+            finder, self.holds, self.creator, self.returner, take_over, self._streams, limits
+        )
+        self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
-    def add_stream(self, send: Callable[[Answer], None], notify: Callable[[Notice], None]) -> SessionStream:
+    def add_stream(
+        self,
+        send: Callable[[Answer], None],
+        notify: Callable[[Notice], None],
+        durable: Callable[[HandleArray, IntArray], None],
+    ) -> SessionStream:
         """A client has connected.
 
         Raises:
@@ -86,7 +128,7 @@ class SessionManager:
                 f"max_streams: all {self.limits.max_streams} streams are open",
                 retry_after_s=self.limits.retry_after_s,
             )
-        stream = SessionStream(next(self._numbers), send=send, notify=notify)
+        stream = SessionStream(next(self._numbers), send=send, notify=notify, durable=durable)
         self._streams[stream.number] = stream
         return stream
 
@@ -101,7 +143,7 @@ class SessionManager:
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
         """Open sessions on a stream; see `Opener.open` for what it raises."""
         self.check_running()
-        return await self._opener.open(stream, request)
+        return await self._opener.open(stream, request, self.keeper.new_epoch())
 
     def submit(self, stream: SessionStream, request: FrameRequest) -> None:
         """Take a frame; its answers go to `stream.send`, the last one marked complete.
@@ -145,12 +187,11 @@ class SessionManager:
         self._queue(stream, request, table, slots, rows, inputs, refusals)
 
     def ack(self, stream: SessionStream, handles: HandleArray, steps: IntArray) -> None:
-        """The application has kept the answers before these steps.
-
-        Nothing follows from it while the store keeps one state per session, in memory.
+        """The application has kept the answers before these steps: a stored state may become the base.
 
         Raises:
-            InvalidRequest: The lists differ in length, or a step lies ahead of its session.
+            InvalidRequest: The lists differ in length, a handle is there twice, or a step lies ahead of
+                its session.
             MessageTooLarge: More handles than a frame may have rows.
             SessionNotFound: A handle stands for no session on this stream.
         """
@@ -164,14 +205,16 @@ class SessionManager:
             )
         for error in judge_handles(stream, handles).values():
             raise error
-        numbers = stream.handles.table_numbers(handles)
-        for number, table in stream.handles.tables.items():
-            mine = np.flatnonzero(numbers == number)
-            ahead = mine[steps[mine] > table.next_step[stream.handles.slots(handles[mine])]]
+        for table, positions in _by_table(stream, handles):
+            slots, mine = stream.handles.slots(handles[positions]), steps[positions]
+            ahead = np.flatnonzero(mine > table.next_step[slots])
             if len(ahead):
                 raise InvalidRequest(
-                    f"ack.steps: step {steps[ahead[0]]} of handle {handles[ahead[0]]} has not been answered"
+                    f"ack.steps: step {mine[ahead[0]]} of handle {handles[positions[ahead[0]]]} has not been answered"
                 )
+        for table, positions in _by_table(stream, handles):
+            slots = stream.handles.slots(handles[positions])
+            self.checkpointer.tell(table, table.books.ack(slots, steps[positions]))
 
     async def close(
         self, stream: SessionStream, handles: HandleArray, *, end: bool
@@ -202,13 +245,10 @@ class SessionManager:
         """
         return await self._closer.end_session(session_id)
 
-    def evict_idle(self) -> int:
-        """Give up detached sessions that nobody has used for too long.
-
-        Returns:
-            How many.
-        """
-        return self._closer.evict_idle()
+    async def tidy(self) -> None:
+        """Passivate sessions that nobody uses, and let those expire that nobody has used for very long."""
+        await self._passivator.passivate_idle()
+        await self._passivator.expire()
 
     def unload(self, model: LoadedModel) -> None:
         """Unload a version.
@@ -243,7 +283,8 @@ class SessionManager:
         """Raise AssertionError if the books do not add up."""
         for table in self.registry.tables():
             table.check_integrity()
-        assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
+        # A session that ends is no more in the registry while a batch still holds its slot.
+        assert len(self.registry) <= sum(t.num_sessions for t in self.registry.tables())
 
     def _read(self, table: SessionTable, request: FrameRequest) -> list[Array]:
         manifest = table.model.manifest
@@ -282,3 +323,9 @@ class SessionManager:
 
 def _stream_lost(expected: int) -> TidegateError:
     return Displaced(f"the stream was lost before step {expected}", next_step=expected)
+
+
+def _by_table(stream: SessionStream, handles: HandleArray) -> list[tuple[SessionTable, IntArray]]:
+    """The model versions of open handles, and where in the list the handles of each are."""
+    numbers = stream.handles.table_numbers(handles)
+    return [(stream.handles.tables[n], np.flatnonzero(numbers == n)) for n in np.unique(numbers).tolist()]

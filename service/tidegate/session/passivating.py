@@ -18,7 +18,7 @@ from tidegate.session.limits import SessionLimits
 from tidegate.session.registry import Registry
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import SlotArray
+from tidegate.tensor import BoolArray, SlotArray
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,9 @@ class Passivator:
             )
         return len(gone)
 
-    def _is_safe(self, table: SessionTable, slots: SlotArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""
-        stored = table.is_stored[slots] & (table.books.newest_stored(slots) == table.next_step[slots])
+        stored = table.is_stored[slots] & ~table.books.is_dirty(slots, table.next_step[slots])
         quiet = (table.accepted[slots] == table.next_step[slots]) & (table.owner[slots] == NO_STREAM)
-        safe: np.ndarray[tuple[int], np.dtype[np.bool_]] = stored & quiet
+        safe: BoolArray = stored & quiet
         return safe

@@ -17,8 +17,10 @@ import numpy as np
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import SessionLost, TidegateError
 from tidegate.protocol.lifecycle import Event
-from tidegate.protocol.resume import NONE, choose_steps, no_state
+from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW
+from tidegate.protocol.resume import NO_STATE, no_state_error
 from tidegate.session.checkpointing import Checkpointer
+from tidegate.session.choosing import NEWEST, Chosen, Reach, choose
 from tidegate.session.finding import Finder
 from tidegate.session.holds import Holds
 from tidegate.session.keeper import StoreKeeper
@@ -28,26 +30,6 @@ from tidegate.session.stores.store import Claim, ModelKey, StoredSession
 from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import IntArray, SlotArray
-
-INITIAL_ROW = -1
-"""Where the store has the initial state: nowhere, it can always be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """From where on a client can go on with a session.
-
-    Attributes:
-        have: It has the answers before this step; -1 for "continue at the newest state".
-        held_from: The first input that it can still send; -1 for "unset".
-    """
-
-    have: int
-    held_from: int
-
-
-NEWEST = Reach(-1, -1)
-
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
@@ -68,15 +50,6 @@ class Claimant:
     def claim(self, number: int, forget_above: int) -> Claim:
         """Its claim on one session."""
         return Claim(number, self.epoch, self.opener, self.attempt, self.used_s, forget_above)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """Sessions of one version, the steps they go on from, and where the store has these states."""
-
-    sessions: list[StoredSession]
-    steps: IntArray
-    rows: IntArray
 
 
 class Returner:
@@ -176,11 +149,10 @@ class Returner:
             errors: list[TidegateError | None] = [None] * len(ids)
             known = [i for i, session_id in enumerate(ids) if session_id in stored]
             group = [stored[ids[i]] for i in known]
-            good, chosen, refused = _choose(group, [reaches[i] for i in known])
+            good, chosen, refused = choose(group, [reaches[i] for i in known])
             for i in set(range(len(ids))) - set(known):
-                errors[i] = no_state(
-                    ids[i], [int(table.next_step[slots[i]])], reaches[i].have, reaches[i].held_from, 0
-                )
+                live = [int(table.next_step[slots[i]])]
+                errors[i] = no_state_error(ids[i], reaches[i].have, reaches[i].held_from, live, 0)
             for i, error in refused.items():
                 errors[known[i]] = error
             where = slots[[known[i] for i in good]]
@@ -191,7 +163,8 @@ class Returner:
             kept = np.array([s.session_id in found for s in chosen.sessions], np.bool_)
             if kept.any():
                 states = table.states_of([found[s.session_id] for s in chosen.sessions if s.session_id in found])
-                table.rewind(where[kept], chosen.steps[kept], chosen.rows[kept], states)
+                table.put_back(where[kept], chosen.steps[kept], states)
+                table.books.resumed(where[kept], chosen.steps[kept], chosen.rows[kept])
         finally:
             table.frozen[slots] = False
         return errors
@@ -203,7 +176,7 @@ class Returner:
         reaches: list[Reach],
         claimant: Claimant | None,
     ) -> list[Place | TidegateError]:
-        good, chosen, refused = _choose(sessions, reaches)
+        good, chosen, refused = choose(sessions, reaches)
         results: dict[int, Place | TidegateError] = dict(refused)
         table = self._registry.table_of(await self._pool.resolve(*key))
         await self._passivator.make_room(table, len(good))
@@ -219,16 +192,20 @@ class Returner:
         kept = kept[: table.pool.num_free]
         if kept:
             states = table.states_of([found[chosen.sessions[n].session_id] for n in kept])
-            slots = table.restore(
-                [chosen.sessions[n] for n in kept], chosen.steps[kept], chosen.rows[kept], states
-            )
+            stored = [chosen.sessions[n] for n in kept]
+            slots = table.restore(stored, chosen.steps[kept], states)
+            if claimant is None:
+                _enter(table, slots, stored)
+            else:
+                table.books.resumed(slots, chosen.steps[kept], chosen.rows[kept])
+                table.epoch[slots] = claimant.epoch
             self._registry.add(table, slots)
             self._metrics.returns.labels(*table.model.entry).inc(len(kept))
             results.update({good[n]: Place(table, s) for n, s in zip(kept, slots.tolist(), strict=True)})
         return [results[i] for i in range(len(sessions))]
 
     async def _fetch(
-        self, table: SessionTable, chosen: _Chosen, claimant: Claimant | None
+        self, table: SessionTable, chosen: Chosen, claimant: Claimant | None
     ) -> dict[str, bytes | None]:
         """Read the chosen states, None for the initial one, and forget in the store what lies above.
 
@@ -238,13 +215,13 @@ class Returner:
         wanted = [
             (session.number, session.session_id, row)
             for session, row in zip(chosen.sessions, chosen.rows.tolist(), strict=True)
-            if row != INITIAL_ROW
+            if row != NO_ROW
         ]
         states = await self._keeper.read(lambda store: store.read(wanted, table.key)) if wanted else []
         found: dict[str, bytes | None] = {
             s.session_id: None
             for s, row in zip(chosen.sessions, chosen.rows.tolist(), strict=True)
-            if row == INITIAL_ROW
+            if row == NO_ROW
         }
         size = table.model.runner.arena.slot_bytes
         for (_, session_id, _), state in zip(wanted, states, strict=True):
@@ -260,39 +237,27 @@ class Returner:
         return found
 
 
-def _choose(
-    sessions: list[StoredSession], reaches: list[Reach]
-) -> tuple[list[int], _Chosen, dict[int, TidegateError]]:
-    """Pick the state that each session goes on from.
+def _enter(table: SessionTable, slots: SlotArray, sessions: Sequence[StoredSession]) -> None:
+    """Take over what the store has of sessions that return without a word from their client.
 
-    Returns:
-        The positions of those that have one, what was chosen for them, and errors for the others.
+    The older of two states is the base. A single one is taken for it too: had it been a head, its base
+    would be the initial state, which can always be made.
     """
-    steps = np.array([s.steps for s in sessions], np.int64).reshape(-1, 2)
-    # A session that was never stored stands at its beginning, unless a state of it was lost.
-    untouched = [0 if max(s.steps) == NONE and not s.damage else NONE for s in sessions]
-    have = np.array([r.have for r in reaches], np.int64)
-    held_from = np.array([r.held_from for r in reaches], np.int64)
-    picked = choose_steps(np.array([steps[:, 0], steps[:, 1], untouched]), have, held_from)
-    good = np.flatnonzero(picked != NONE)
-    refused: dict[int, TidegateError] = {
-        i: _no_state(sessions[i], reaches[i]) for i in np.flatnonzero(picked == NONE).tolist()
-    }
-    rows = np.where(picked == steps[:, 0], 0, np.where(picked == steps[:, 1], 1, INITIAL_ROW))[good]
-    return good.tolist(), _Chosen([sessions[i] for i in good.tolist()], picked[good], rows), refused
-
-
-def _no_state(session: StoredSession, reach: Reach) -> SessionLost:
-    states = [step for step in session.steps if step != NONE]
-    error = no_state(session.session_id, states, reach.have, reach.held_from, min(states, default=0))
-    if not session.damage:
-        return error
-    return SessionLost(f"{error}; {session.damage}", next_step=error.next_step, durable_step=error.durable_step)
+    steps = np.array([s.steps for s in sessions], np.int64)
+    both = steps.min(axis=1) != NO_STATE
+    none = steps.max(axis=1) == NO_STATE
+    base_rows = np.where(both, steps.argmin(axis=1), steps.argmax(axis=1))
+    base_steps = np.where(both, steps.min(axis=1), np.maximum(steps.max(axis=1), 0))
+    table.books.returned(
+        slots,
+        base_steps,
+        np.where(none, NO_ROW, base_rows).astype(np.int8),
+        np.where(both, steps.max(axis=1), NO_HEAD),
+    )
 
 
 def _unreadable(session: StoredSession) -> SessionLost:
     return SessionLost(
         f"session {session.session_id!r}: its stored state cannot be read: {session.damage or 'damaged'}",
         next_step=max(0, *session.steps),
-        durable_step=0,
     )

@@ -18,7 +18,7 @@ from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ArenaFull
 from tidegate.protocol.checkpoints import CheckpointBooks
 from tidegate.runner.slots import SlotPool, Twins
-from tidegate.session.stores.store import ModelKey, StoredSession
+from tidegate.session.stores.store import ModelKey, NewSession, StoredSession
 from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, num_elements
 
 NO_STREAM = 0
@@ -93,15 +93,24 @@ class SessionTable:
             retry_after_s=retry_after_s,
         )
 
-    def create(self, ids: list[str], numbers: Sequence[int], epoch: int, creator: bytes) -> SlotArray:
+    def create(
+        self, ids: list[str], numbers: Sequence[int], *, creator: bytes, attempt: int, epoch: int
+    ) -> SlotArray:
         """Give new sessions slots and the initial state, detached.
+
+        Args:
+            ids: Ids that nobody has, n of them.
+            numbers: What the store is to call them.
+            creator: Client instance that creates them.
+            attempt: Its attempt number.
+            epoch: Their first.
 
         Raises:
             ArenaFull: There are fewer free slots; nothing was created.
         """
         slots = self._admit(ids, numbers)
         self.model.runner.arena.reset(slots)
-        self.epoch[slots] = epoch
+        self.epoch[slots], self.attempt[slots] = epoch, attempt
         self.books.created(slots)
         self._stand_at(slots, 0)
         for slot in slots.tolist():
@@ -109,14 +118,13 @@ class SessionTable:
         return slots
 
     def restore(
-        self, sessions: Sequence[StoredSession], steps: IntArray, rows: IntArray, states: Sequence[Array]
+        self, sessions: Sequence[StoredSession], steps: IntArray, states: Sequence[Array]
     ) -> SlotArray:
-        """Give sessions that come from the store slots, detached.
+        """Give sessions that come from the store slots, detached; their books are not kept yet.
 
         Args:
             sessions: What the store knows of them, n of them.
             steps: Steps applied to each one's state, shape (n,).
-            rows: Where the store has that state, shape (n,); -1 for the initial one.
             states: Per state pair, `[n, step_shape...]`.
 
         Raises:
@@ -124,18 +132,16 @@ class SessionTable:
         """
         slots = self._admit([s.session_id for s in sessions], [s.number for s in sessions])
         self.is_stored[slots] = True
-        self.rewind(slots, steps, rows, states)
+        self.model.runner.arena.reset(slots)
+        self.put_back(slots, steps, states)
         for slot, session in zip(slots.tolist(), sessions, strict=True):
             self.creator[slot], self.opener[slot] = session.creator, session.opener
             self.epoch[slot], self.attempt[slot] = session.epoch, session.attempt
         return slots
 
-    def rewind(self, slots: SlotArray, steps: IntArray, rows: IntArray, states: Sequence[Array]) -> None:
-        """Put sessions back to states that the store has; as `restore`, for slots that they have."""
-        arena = self.model.runner.arena
-        arena.reset(slots)
-        arena.write(slots, states)
-        self.books.resumed(slots, steps, rows)
+    def put_back(self, slots: SlotArray, steps: IntArray, states: Sequence[Array]) -> None:
+        """Let sessions stand at other states; as `restore`, for slots that they have."""
+        self.model.runner.arena.write(slots, states)
         self._stand_at(slots, steps)
 
     def _admit(self, ids: list[str], numbers: Sequence[int]) -> SlotArray:
@@ -197,6 +203,20 @@ class SessionTable:
         slots = np.arange(first, end, dtype=np.int32)
         changed = self.books.is_dirty(slots, self.next_step[first:end]) | ~self.is_stored[first:end]
         return slots[changed & (self.number[first:end] != 0) & ~self.frozen[first:end]]
+
+    def records(self, slots: SlotArray) -> list[NewSession]:
+        """What the store is to know of new sessions."""
+        now_s = time.time()
+        return [
+            NewSession(number, self.ids[slot], self.key, self.creator[slot], attempt, epoch, now_s)
+            for slot, number, attempt, epoch in zip(
+                slots.tolist(),
+                self.number[slots].tolist(),
+                self.attempt[slots].tolist(),
+                self.epoch[slots].tolist(),
+                strict=True,
+            )
+        ]
 
     def stored_bytes(self, slots: SlotArray) -> Array:
         """The states as the store keeps them: uint8 `[n, state_bytes]`; no batch may hold the slots."""
