@@ -11,6 +11,7 @@ import grpc.aio
 
 from tidegate.client.codec import encode_inputs
 from tidegate.client.errors import from_rpc_error
+from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
 from tidegate.client.session import Inputs
 from tidegate.client.signature import ModelInfo, model_info
@@ -209,6 +210,30 @@ class SessionCalls:
         answer = await _call(self._stub.StepSession, request, self._address, timeout_s)
         outputs = {tensor.name: read_tensor(tensor) for tensor in answer.outputs}
         return StepAnswer(outputs, answer.next_step, answer.durable_step)
+
+    async def inspect(self, session_id: str, inputs: Inputs, *, timeout_s: float | None = None) -> Inspection:
+        """See the gates and memories of every recurrent layer in some steps, from the live state on.
+
+        The session does not advance, and a stream may hold it.
+
+        Args:
+            session_id: The session.
+            inputs: The model's inputs, shape (T, step_shape...) each.
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            InvalidRequest: Wrong type or shape, or a value that the model does not take.
+            MessageTooLarge: More steps than the server shows at a time.
+            Unsupported: The server cannot read the graph of the model; says why.
+            DeadlineExpired: No answer in time.
+        """
+        info = await self._model_of(session_id, "", "")
+        arrays = encode_inputs(info.inputs, inputs, {"T": None})
+        request = session_pb2.InspectSessionRequest(
+            session_id=session_id,
+            inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
+        )
+        return read_inspection(await _call(self._stub.InspectSession, request, self._address, timeout_s))
 
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
         if not model:
