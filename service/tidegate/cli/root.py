@@ -42,6 +42,9 @@ COMMANDS: Mapping[str, Target] = {
     "sessions": Target(
         "tidegate.cli.sessions", "sessions", "Look at the sessions of a server, and end them."
     ),
+    "inspect": Target(
+        "tidegate.cli.inspect", "inspect", "Draw the gates and memories of a session's layers."
+    ),
 }
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {

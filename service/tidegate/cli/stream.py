@@ -18,11 +18,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tidegate.cli.answers import AnswerFile
 from tidegate.cli.connection import address_option
 from tidegate.cli.feeding import Feeder
+from tidegate.cli.rows import row_reader
 from tidegate.client import AsyncClient, ModelInfo, Session
 from tidegate.client.opening import Mode
 from tidegate.errors import ConfigError, ModelMismatch, SessionNotFound
-from tidegate.model.manifest import InputSpec, TimeRules
-from tidegate.model.time_rules import RowReader
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ async def _run(job: Job, lines: Iterator[str], source: str, open_output: Callabl
     async with AsyncClient(job.address) as client:
         model = await _model_of(client, job)
         # A file that does not fit the model must not leave a session behind.
-        reader = RowReader(lines, _input_specs(model), _time_rules(model), source=source)
+        reader = row_reader(model, lines, source=source)
         async with client.session(
             model.name, job.session_id, version=model.version, mode=job.mode
         ) as session:
@@ -117,23 +116,6 @@ async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
                 )
             return await client.models.get_ready(session.model, session.version)
     return await client.models.get_ready(job.model)
-
-
-def _input_specs(model: ModelInfo) -> list[InputSpec]:
-    return [
-        InputSpec(
-            name=spec.name,
-            dtype=spec.dtype,
-            shape=spec.step_shape,
-            features=spec.features,
-            accepts_missing=spec.accepts_missing,
-        )
-        for spec in model.inputs
-    ]
-
-
-def _time_rules(model: ModelInfo) -> TimeRules:
-    return TimeRules(cadence_s=model.cadence_s, column=model.time_column, missing=model.missing_values)
 
 
 def _report_start(session: Session) -> None:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import grpc.aio
-import numpy as np
 
 from tidegate.client.codec import encode_inputs
 from tidegate.client.errors import from_rpc_error
+from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
 from tidegate.client.session import Inputs
-from tidegate.client.signature import ModelInfo, TensorSpec, data_type, dtype_of, model_info
-from tidegate.errors import InternalError
+from tidegate.client.signature import ModelInfo, model_info
+from tidegate.client.tensors import read_tensor, write_tensor
 from tidegate.tensor import Array
 from tidegate.v1 import model_pb2, session_pb2
 from tidegate.v1.model_pb2_grpc import ModelServiceStub
@@ -205,11 +205,35 @@ class SessionCalls:
             model=model_pb2.ModelVersion(name=info.name, version=info.version) if model else None,
             mode=MODES[mode],
             first_step=first_step,
-            inputs=[_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
+            inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
         )
         answer = await _call(self._stub.StepSession, request, self._address, timeout_s)
-        outputs = {tensor.name: _array(tensor) for tensor in answer.outputs}
+        outputs = {tensor.name: read_tensor(tensor) for tensor in answer.outputs}
         return StepAnswer(outputs, answer.next_step, answer.durable_step)
+
+    async def inspect(self, session_id: str, inputs: Inputs, *, timeout_s: float | None = None) -> Inspection:
+        """See the gates and memories of every recurrent layer in some steps, from the live state on.
+
+        The session does not advance, and a stream may hold it.
+
+        Args:
+            session_id: The session.
+            inputs: The model's inputs, shape (T, step_shape...) each.
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            InvalidRequest: Wrong type or shape, or a value that the model does not take.
+            MessageTooLarge: More steps than the server shows at a time.
+            Unsupported: The server cannot read the graph of the model; says why.
+            DeadlineExpired: No answer in time.
+        """
+        info = await self._model_of(session_id, "", "")
+        arrays = encode_inputs(info.inputs, inputs, {"T": None})
+        request = session_pb2.InspectSessionRequest(
+            session_id=session_id,
+            inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
+        )
+        return read_inspection(await _call(self._stub.InspectSession, request, self._address, timeout_s))
 
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
         if not model:
@@ -242,18 +266,3 @@ def _session_info(session: session_pb2.Session) -> SessionInfo:
         if session.HasField("last_used_at")
         else None,
     )
-
-
-def _tensor(spec: TensorSpec, array: Array) -> session_pb2.Tensor:
-    return session_pb2.Tensor(
-        name=spec.name, data_type=data_type(spec.dtype), shape=array.shape, raw=array.tobytes()
-    )
-
-
-def _array(tensor: session_pb2.Tensor) -> Array:
-    dtype = dtype_of(tensor.data_type).numpy
-    values = np.frombuffer(tensor.raw, dtype) if tensor.raw else np.asarray(tensor.values, dtype)
-    try:
-        return values.reshape(tuple(tensor.shape)).copy()
-    except ValueError as error:
-        raise InternalError(f"output {tensor.name!r}: shape and elements do not agree: {error}") from error

@@ -17,6 +17,7 @@ from tidegate.client.aio import AsyncClient
 from tidegate.client.calls import ModelCalls, SessionCalls, SessionInfo, StepAnswer
 from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions
 from tidegate.client.fleet import Fleet
+from tidegate.client.inspection import Inspection
 from tidegate.client.opening import Mode
 from tidegate.client.portal import Portal
 from tidegate.client.session import Inputs, Outputs, Session
@@ -169,6 +170,10 @@ class SyncSessionCalls:
     def close(self, session_id: str) -> int:
         """As `SessionCalls.close`."""
         return self._portal.run(self._calls.close(session_id))
+
+    def inspect(self, session_id: str, inputs: Inputs, *, timeout_s: float | None = None) -> Inspection:
+        """As `SessionCalls.inspect`."""
+        return self._portal.run(self._calls.inspect(session_id, inputs, timeout_s=timeout_s))
 
 
 class Client:

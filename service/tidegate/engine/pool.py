@@ -17,6 +17,7 @@ from tidegate.engine.engine import Engine
 from tidegate.engine.meter import EngineMeter
 from tidegate.errors import ModelMismatch, ModelNotFound, TidegateError
 from tidegate.model.manifest import Manifest
+from tidegate.model.package import ModelPackage
 from tidegate.repository.repository import LATEST, Entry, Repository
 from tidegate.runner.runner import BatchExactness, Runner, RunnerOptions
 from tidegate.telemetry.incidents import incident
@@ -142,6 +143,15 @@ class ModelPool:
                 task.add_done_callback(lambda _: self._loading.pop(entry, None))
             await asyncio.shield(self._loading[entry])
         return self._ready[entry]
+
+    def read_package(self, model: LoadedModel) -> ModelPackage:
+        """Read the package of a loaded version once more, from whichever thread.
+
+        Raises:
+            ModelNotFound: The repository no longer has it.
+            PackageError: Its bytes have changed since it was loaded.
+        """
+        return self._repository.read(*model.entry)
 
     def unload(self, model: LoadedModel) -> None:
         """Forget a version; no session may need it any more."""

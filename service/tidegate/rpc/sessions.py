@@ -14,6 +14,7 @@ from tidegate.errors import InvalidRequest, Unsupported
 from tidegate.protocol.lifecycle import Condition
 from tidegate.rpc import convert, tensors
 from tidegate.rpc.streaming import Connection, Context
+from tidegate.session.inspecting import Inspector
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest
 from tidegate.session.single import SessionView, SingleCalls
@@ -38,6 +39,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     def __init__(self, manager: SessionManager, metrics: Metrics) -> None:
         self._manager = manager
         self._calls = SingleCalls(manager)
+        self._inspector = Inspector(manager)
         self._metrics = metrics
         self._connections: set[Connection] = set()
 
@@ -123,8 +125,14 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def InspectSession(
         self, request: pb.InspectSessionRequest, context: UnaryContext
     ) -> pb.InspectSessionResponse:
-        """Not offered yet."""
-        raise _later("InspectSession")
+        """Show what the recurrent layers would do in some steps; the session does not go on."""
+        model = await self._inspector.model_of(request.session_id)
+        inputs = tensors.read_inputs(model.manifest, request.inputs)
+        seen = await self._inspector.inspect(request.session_id, model, inputs)
+        return pb.InspectSessionResponse(
+            first_step=seen.first_step,
+            layers=[tensors.write_trace(i, layer) for i, layer in enumerate(seen.layers)],
+        )
 
 
 def _which_session(request: pb.StepSessionRequest) -> OpenRequest:

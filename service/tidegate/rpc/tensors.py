@@ -8,6 +8,7 @@ import numpy as np
 
 from tidegate.errors import InvalidRequest
 from tidegate.model.manifest import InputSpec, Manifest, OutputSpec
+from tidegate.runner.tracing import LayerTrace
 from tidegate.tensor import Array, DType, format_shape, num_elements
 from tidegate.v1 import model_pb2, session_pb2
 
@@ -38,6 +39,17 @@ def read_inputs(manifest: Manifest, tensors: Sequence[session_pb2.Tensor]) -> li
 def write_outputs(manifest: Manifest, outputs: Sequence[Array]) -> list[session_pb2.Tensor]:
     """Write `[steps, step_shape...]` arrays, as numbers and not as bytes: single calls are for people."""
     return [_write(spec, values) for spec, values in zip(manifest.outputs, outputs, strict=False)]
+
+
+def write_trace(number: int, layer: LayerTrace) -> session_pb2.LayerTrace:
+    """Write what a layer did, as bytes: there are thousands of numbers in every step."""
+    traces = [
+        session_pb2.Tensor(
+            name=name, data_type=model_pb2.DATA_TYPE_FLOAT32, shape=values.shape, raw=values.tobytes()
+        )
+        for name, values in layer.traces.items()
+    ]
+    return session_pb2.LayerTrace(layer=number, cell=layer.cell, traces=traces)
 
 
 def _by_name(manifest: Manifest, tensors: Sequence[session_pb2.Tensor]) -> dict[str, session_pb2.Tensor]:

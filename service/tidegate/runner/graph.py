@@ -8,7 +8,7 @@ Not thread-safe: whoever owns the runner calls it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -89,6 +89,27 @@ class Graph:
         results: list[ort.OrtValue] = binding.get_outputs()
         outputs = [_from_graph(r.numpy(), *axes) for r, axes in zip(results, self._output_axes, strict=False)]
         return outputs, results[num_outputs:]
+
+    def observe(
+        self, names: Collection[str], inputs: Sequence[Array], states: Sequence[Array]
+    ) -> tuple[dict[str, Array], list[Array]]:
+        """As `run`, for tensors of the graph's own in its own layout.
+
+        Args:
+            names: Inputs and outputs of the graph, of the manifest or not.
+            inputs: As `run` takes them.
+            states: As `run` takes them.
+
+        Returns:
+            The tensors by name, and the new states.
+        """
+        values = self._feeds(inputs)
+        values.update(zip(self._state_names, states, strict=True))
+        wanted = [name for name in names if name not in values]
+        new_states = self._fetches[len(self._output_axes) :]
+        results: list[Array] = self._session.run([*wanted, *new_states], values)
+        values.update(zip(wanted, results, strict=False))
+        return {name: values[name] for name in names}, results[len(wanted) :]
 
     def dry_run(self, initial_states: Sequence[Array]) -> None:
         """Run a few shapes on zeros and hold what comes back against the manifest.

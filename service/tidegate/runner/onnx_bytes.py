@@ -57,6 +57,18 @@ def encode_model(
     return _number(1, IR_VERSION) + _bytes(7, graph) + _bytes(8, _number(2, OPSET))
 
 
+def with_outputs(onnx: bytes, names: Sequence[str]) -> bytes:
+    """An ONNX file whose graph gives more of its tensors.
+
+    Args:
+        onnx: The file.
+        names: Tensors inside the graph that are no outputs of it yet. Their types are left out: ONNX
+            Runtime finds them.
+    """
+    # Protocol buffers merge a message that is there twice, and append its repeated fields.
+    return onnx + _bytes(7, b"".join(_bytes(12, _bytes(1, name.encode())) for name in names))
+
+
 def _node(node: Node) -> bytes:
     names = [_bytes(1, name.encode()) for name in node.inputs]
     names += [_bytes(2, name.encode()) for name in node.outputs]

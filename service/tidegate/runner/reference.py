@@ -65,8 +65,8 @@ def lstm_from_torch(w_ih: ArrayLike, w_hh: ArrayLike, b_ih: ArrayLike, b_hh: Arr
     return _unpack(_TORCH_LSTM, w_ih, w_hh, b_ih, b_hh)
 
 
-def lstm_from_onnx(w: ArrayLike, r: ArrayLike, b: ArrayLike) -> Gates:
-    """Gates of an ONNX LSTM: W [1, 4H, F], R [1, 4H, H], B [1, 8H], packed i o f c."""
+def lstm_from_onnx(w: ArrayLike, r: ArrayLike, b: ArrayLike | None = None) -> Gates:
+    """Gates of an ONNX LSTM: W [1, 4H, F], R [1, 4H, H], B [1, 8H] or none, packed i o f c."""
     return _unpack_onnx(_ONNX_LSTM, w, r, b)
 
 
@@ -75,14 +75,26 @@ def gru_from_torch(w_ih: ArrayLike, w_hh: ArrayLike, b_ih: ArrayLike, b_hh: Arra
     return _unpack(_TORCH_GRU, w_ih, w_hh, b_ih, b_hh)
 
 
-def gru_from_onnx(w: ArrayLike, r: ArrayLike, b: ArrayLike) -> Gates:
-    """Gates of an ONNX GRU: W [1, 3H, F], R [1, 3H, H], B [1, 6H], packed z r h."""
+def gru_from_onnx(w: ArrayLike, r: ArrayLike, b: ArrayLike | None = None) -> Gates:
+    """Gates of an ONNX GRU: W [1, 3H, F], R [1, 3H, H], B [1, 6H] or none, packed z r h."""
     return _unpack_onnx(_ONNX_GRU, w, r, b)
 
 
 def rnn_from_torch(w_ih: ArrayLike, w_hh: ArrayLike, b_ih: ArrayLike, b_hh: ArrayLike) -> Gates:
     """The one gate of an `nn.RNN` layer: [H, F], [H, H], [H], [H]."""
     return _unpack(("h",), w_ih, w_hh, b_ih, b_hh)
+
+
+def rnn_from_onnx(w: ArrayLike, r: ArrayLike, b: ArrayLike | None = None) -> Gates:
+    """The one gate of an ONNX RNN: W [1, H, F], R [1, H, H], B [1, 2H] or none."""
+    return _unpack_onnx(("h",), w, r, b)
+
+
+def rnn_from_products(w: ArrayLike, u: ArrayLike, *biases: ArrayLike) -> Gates:
+    """The one gate of `tanh(x w + h u + b + ...)`: [F, H], [H, H], and anything that broadcasts to [H]."""
+    w, u = _float64(w).T, _float64(u).T
+    nothing = np.zeros(len(w))
+    return {"h": Gate(w, u, sum(map(_float64, biases), nothing), nothing)}
 
 
 def lstm_layer(x: ArrayLike, h_0: ArrayLike, c_0: ArrayLike, gates: Gates) -> Trace:
@@ -197,9 +209,10 @@ def _unpack(
     return {name: Gate(*(part[k] for part in parts)) for k, name in enumerate(names)}
 
 
-def _unpack_onnx(names: Sequence[str], w: ArrayLike, r: ArrayLike, b: ArrayLike) -> dict[str, Gate]:
-    b_w, b_u = np.split(_float64(b)[0], 2)
-    return _unpack(names, _float64(w)[0], _float64(r)[0], b_w, b_u)
+def _unpack_onnx(names: Sequence[str], w: ArrayLike, r: ArrayLike, b: ArrayLike | None) -> dict[str, Gate]:
+    packed = _float64(w)[0]
+    b_w, b_u = np.split(np.zeros(2 * len(packed)) if b is None else _float64(b)[0], 2)
+    return _unpack(names, packed, _float64(r)[0], b_w, b_u)
 
 
 def _stack(steps: Sequence[Mapping[str, Float]]) -> dict[str, Float]:

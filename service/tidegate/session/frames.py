@@ -158,6 +158,17 @@ def judge_rows(
     return refusals
 
 
+def check_values(manifest: Manifest, inputs: Sequence[Array]) -> None:
+    """Refuse values that no model may see, in the inputs `[n, T, step_shape...]` of a single call.
+
+    Raises:
+        InvalidRequest: One is not finite; names the input, the step and the value.
+    """
+    for spec, values in zip(manifest.inputs, inputs, strict=True):
+        for row in np.flatnonzero(_unusable(spec, values)).tolist():
+            raise _unusable_error(spec, values[row])
+
+
 class Delivery:
     """Turns the engine's parts of one frame into answers with the positions that the client knows."""
 
