@@ -29,6 +29,7 @@ from tidegate.runner.ort import Device, choose_device, treat_denormals_as_zero
 from tidegate.runner.runner import RunnerOptions
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
+from tidegate.session.stores.opening import open_store
 from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.logs import configure_logging
 from tidegate.telemetry.metrics import Metrics
@@ -85,10 +86,16 @@ class Server:
         self._metrics.build_info.info(_versions())
         device = choose_device(settings.device)
         self._pool = ModelPool(Repository(settings.models), _pool_options(settings, device), self._metrics)
-        self._sessions = SessionManager(self._pool, _session_limits(settings), self._metrics)
+        store = open_store(
+            settings.store,
+            full_sync=settings.store_full_sync,
+            max_stored_sessions=settings.max_stored_sessions,
+            max_tombstones=settings.max_tombstones,
+        )
+        self._sessions = SessionManager(self._pool, store, _session_limits(settings), self._metrics)
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._obstacle: str | None = "starting: models are being loaded"
 
     async def start(self) -> None:
@@ -105,10 +112,14 @@ class Server:
         self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
         self._pool.on_change = self._grpc.show_model
         await self._pool.load_newest_of_each()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sessions.keeper.on_change = self._grpc.show_store
+        self._chores = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self._sessions.checkpointer.run()),
+        ]
         self._obstacle = None
         self._metrics.server_ready.set(1)
-        await self._grpc.health.set_ready()
+        await self._grpc.health.set_ready(store_works=self._sessions.keeper.works)
         ports = {"grpc_port": self._grpc.port, "http_port": self._http.port, "pid": os.getpid()}
         if settings.ready_file is not None:
             _write_whole(settings.ready_file, json.dumps(ports))
@@ -122,15 +133,17 @@ class Server:
         if was_ready:
             log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
         self._sessions.drain()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for chore in self._chores:
+            chore.cancel()
         if self._grpc is not None:
             await self._grpc.stop(self._settings.drain_grace_s)
         if self._http is not None:
             await self._http.close()
+        unsaved = await self._sessions.save_all()
+        self._sessions.keeper.close()
         self._pool.close()
         if was_ready:
-            log.info("stopped", extra={"sessions_lost": len(self._sessions.registry)})
+            log.info("stopped", extra={"sessions_unsaved": unsaved})
 
     async def _sweep(self) -> None:
         """Look for idle sessions, and for errors in our own books."""
@@ -138,7 +151,7 @@ class Server:
         while True:
             await asyncio.sleep(interval_s)
             try:
-                self._sessions.evict_idle()
+                await self._sessions.tidy()
             except Exception as error:  # whatever this look met, the next one comes
                 self._report(error)
             if self._sessions.is_idle():
@@ -180,8 +193,10 @@ def _session_limits(settings: ServerSettings) -> SessionLimits:
         max_open_sessions=settings.max_open_sessions,
         max_pending_bytes=settings.max_pending_bytes,
         max_streams=settings.max_streams,
-        max_tombstones=settings.max_tombstones,
         detached_idle_timeout_s=settings.detached_idle_timeout_s,
+        expire_after_s=settings.expire_after_s,
+        checkpoint_age_s=settings.checkpoint_age_s,
+        checkpoint_bytes_per_s=settings.checkpoint_bytes_per_s,
         retry_after_s=settings.load_retry_s,
     )
 

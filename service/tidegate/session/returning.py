@@ -96,12 +96,21 @@ class Returner:
         async with self._holds.take([session_id]):
             known = (await self._finder.find([session_id])).get(session_id)
             self._finder.require(session_id, known, event)
-            if isinstance(known, StoredSession):
-                known = (await self.restore([known], [NEWEST], None))[0]
-            if isinstance(known, TidegateError):
-                raise known
-            assert known is not None
-            yield known
+            assert known is not None, "an unknown session was let through"
+            yield await self.bring_in(known)
+
+    async def bring_in(self, known: Place | StoredSession) -> Place:
+        """Let a session be in memory, at its newest state.
+
+        Raises:
+            TidegateError: As `present`.
+        """
+        if isinstance(known, Place):
+            return known
+        (outcome,) = await self.restore([known], [NEWEST], None)
+        if isinstance(outcome, TidegateError):
+            raise outcome
+        return outcome
 
     async def restore(
         self, sessions: Sequence[StoredSession], reaches: Sequence[Reach], claimant: Claimant | None
