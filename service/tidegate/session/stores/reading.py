@@ -1,0 +1,227 @@
+"""Finding sessions and states in a store's tables, and refusing what is not as it was written.
+
+Every function works inside a transaction of the caller.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tidegate.session.stores import records
+from tidegate.session.stores.records import Found
+from tidegate.session.stores.schema import SELECT_SESSIONS, STATE_TABLES, SessionRow, id_hash
+from tidegate.session.stores.store import NO_STATE, ModelKey, StoredSession, Tombstone
+from tidegate.session.stores.tolerant import select
+
+STATES_AT_A_TIME = 256
+"""States in memory at a time while they are checked; some have hundreds of kB."""
+
+
+class Checked(NamedTuple):
+    """A state row after its check.
+
+    Attributes:
+        step: NO_STATE if it must not be used.
+        state: Its bytes; empty if it must not be used.
+        damage: Why it must not be used; empty if it may.
+    """
+
+    step: int
+    state: bytes
+    damage: str
+
+
+class KnownRow(NamedTuple):
+    """A row of `sessions` that passed its checksum, and the time of its last use."""
+
+    row: SessionRow
+    used_s: float
+
+
+def find(connection: sqlite3.Connection, session_ids: Sequence[str]) -> dict[str, StoredSession]:
+    """See `Store.find`."""
+    by_hash: dict[int, list[str]] = {}
+    for session_id in dict.fromkeys(session_ids):
+        by_hash.setdefault(id_hash(session_id), []).append(session_id)
+    # This reads the index alone, so that a damaged row cannot hide that the id is known.
+    places, unreadable = select(
+        connection,
+        "SELECT id_hash, number FROM sessions INDEXED BY session_by_id"
+        " WHERE id_hash IN (SELECT value FROM json_each(?))",
+        list(by_hash),
+    )
+    known, damage = load(connection, [number for _, number in places])
+    found: dict[str, StoredSession] = {}
+    for key, text in unreadable.items():
+        found |= {i: _damaged(0, i, f"its place in the index cannot be read: {text}") for i in by_hash[key]}
+    for key, number in places:
+        if number in damage:
+            found |= {i: _damaged(number, i, damage[number]) for i in by_hash.get(key, ())}
+    wanted = set(session_ids)
+    sessions = [k for k in known.values() if k.row.session_id in wanted]
+    return found | {s.session_id: s for s in with_states(connection, sessions)}
+
+
+def load(
+    connection: sqlite3.Connection, numbers: Sequence[int]
+) -> tuple[dict[int, KnownRow], dict[int, str]]:
+    """Read rows of `sessions`.
+
+    Returns:
+        The sound ones by number, and by number why the others are not.
+    """
+    rows, damage = select(connection, SELECT_SESSIONS, numbers)
+    known: dict[int, KnownRow] = {}
+    for *fields, crc32, used_s in rows:
+        row = SessionRow(*fields)
+        if row.crc32 == crc32:
+            known[row.number] = KnownRow(row, used_s if isinstance(used_s, float) else 0.0)
+        else:
+            damage[row.number] = "its record fails its checksum"
+    for number in numbers:
+        if number not in known:
+            damage.setdefault(number, "its record is missing")
+    return known, damage
+
+
+def with_states(connection: sqlite3.Connection, sessions: Iterable[KnownRow]) -> list[StoredSession]:
+    """Look at the states of sessions, and tell what was found; same order."""
+    sessions = list(sessions)
+    living = {k.row.number: k.row for k in sessions if k.row.lost_s is None}
+    tables = [check_states(connection, table, living) for table in STATE_TABLES]
+    return [_stored(known, [states.get(known.row.number) for states in tables]) for known in sessions]
+
+
+def check_states(
+    connection: sqlite3.Connection, table: str, sessions: dict[int, SessionRow]
+) -> dict[int, Checked]:
+    """Read and check the states of sessions in one state table.
+
+    Args:
+        connection: In a transaction.
+        table: Of STATE_TABLES.
+        sessions: Sound rows by number.
+
+    Returns:
+        By number; the states themselves are left out.
+    """
+    numbers = list(sessions)
+    checked: dict[int, Checked] = {}
+    for i in range(0, len(numbers), STATES_AT_A_TIME):
+        part = {n: sessions[n] for n in numbers[i : i + STATES_AT_A_TIME]}
+        checked |= {n: c._replace(state=b"") for n, c in read_states(connection, table, part).items()}
+    return checked
+
+
+def read_states(
+    connection: sqlite3.Connection, table: str, sessions: dict[int, SessionRow]
+) -> dict[int, Checked]:
+    """Read and check states; as `check_states`, with the states."""
+    rows, unreadable = select(
+        connection,
+        f"SELECT number, step, epoch, record FROM {table} WHERE number IN (SELECT value FROM json_each(?))",  # noqa: S608 - one of two names
+        list(sessions),
+    )
+    checked = {
+        number: Checked(NO_STATE, b"", f"cannot be read: {text}") for number, text in unreadable.items()
+    }
+    found = [
+        Found(record if isinstance(record, bytes) else b"", n, sessions[n].session_id, sessions[n].model)
+        for n, _, _, record in rows
+    ]
+    steps, epochs, damage = records.check(found)
+    for i, (number, step, epoch, record) in enumerate(rows):
+        fault = damage.get(i, "")
+        if not fault and (steps[i] != step or epochs[i] != epoch):
+            fault = "is not of the step that its row says"
+        if not fault and epoch > sessions[number].epoch:
+            fault = f"has epoch {epoch}, newer than its session's {sessions[number].epoch}"
+        if not fault and step < 0:
+            fault = f"has step {step}"
+        checked[number] = (
+            Checked(NO_STATE, b"", fault) if fault else Checked(step, records.state_of(record), "")
+        )
+    return checked
+
+
+def read(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, str, int]], model: ModelKey
+) -> list[bytes | None]:
+    """See `Store.read`."""
+    known, _ = load(connection, list(dict.fromkeys(number for number, _, _ in wanted)))
+    states: list[bytes | None] = [None] * len(wanted)
+    for row, table in enumerate(STATE_TABLES):
+        places = {
+            number: i
+            for i, (number, session_id, in_row) in enumerate(wanted)
+            if in_row == row and _may_read(known.get(number), session_id, model)
+        }
+        checked = read_states(connection, table, {number: known[number].row for number in places})
+        for number, state in checked.items():
+            states[places[number]] = None if state.damage else state.state
+    return states
+
+
+def page(connection: sqlite3.Connection, model_name: str, after: str, size: int) -> list[StoredSession]:
+    """See `Store.page`; the order is that of the hashes of the ids."""
+    numbers = connection.execute(
+        "SELECT number FROM sessions INDEXED BY session_by_id"
+        " WHERE id_hash > coalesce(?1, -9223372036854775808)"
+        " AND (?2 = '' OR model IN (SELECT number FROM models WHERE name = ?2))"
+        " AND lost_s IS NULL ORDER BY id_hash LIMIT ?3",
+        (id_hash(after) if after else None, model_name, size),
+    ).fetchall()
+    order = [number for (number,) in numbers]
+    known, _ = load(connection, order)
+    return with_states(connection, (known[n] for n in order if n in known))
+
+
+def _may_read(known: KnownRow | None, session_id: str, model: ModelKey) -> bool:
+    return (
+        known is not None
+        and known.row.session_id == session_id
+        and known.row.model == model
+        and known.row.lost_s is None
+    )
+
+
+def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
+    row, used_s = known
+    first, second = (NO_STATE if s is None else s.step for s in states)
+    damage = "; ".join(f"the state in row {i} {s.damage}" for i, s in enumerate(states) if s and s.damage)
+    tombstone = None
+    if row.lost_s is not None:
+        used_s = row.lost_s
+        tombstone = Tombstone(row.lost_next_step or 0, row.lost_durable_step or 0, row.lost_reason or "")
+    return StoredSession(
+        number=row.number,
+        session_id=row.session_id,
+        model=row.model,
+        creator=row.creator,
+        opener=row.opener,
+        attempt=row.attempt,
+        epoch=row.epoch,
+        used_s=used_s,
+        steps=(first, second),
+        damage=damage,
+        tombstone=tombstone,
+    )
+
+
+def _damaged(number: int, session_id: str, damage: str) -> StoredSession:
+    """A session of which nothing can be said but that it was known."""
+    return StoredSession(
+        number=number,
+        session_id=session_id,
+        model=ModelKey("", "", ""),
+        creator=b"",
+        opener=b"",
+        attempt=0,
+        epoch=0,
+        used_s=0.0,
+        steps=(NO_STATE, NO_STATE),
+        damage=damage,
+        tombstone=Tombstone(0, 0, f"damaged in the store: {damage}"),
+    )

@@ -1,0 +1,116 @@
+"""The embedded store: one SQLite file, or the same tables in memory.
+
+See `store.Store` for what its methods promise. The store has the file to itself, but for readers: an
+operator may look into it at any time with a plain sqlite3 shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tidegate.session.stores import reading, writing
+from tidegate.session.stores.database import Database
+from tidegate.session.stores.lock import FileLock
+from tidegate.session.stores.schema import SESSION_TABLES
+from tidegate.session.stores.store import (
+    Claim,
+    ModelKey,
+    NewSession,
+    StateBatch,
+    StoreCounts,
+    StoredSession,
+)
+from tidegate.tensor import BoolArray
+
+
+class SqliteStore:
+    """A store in one SQLite database.
+
+    Attributes:
+        is_durable: It is in a file.
+        last_number: Greatest session number in use when it was opened.
+    """
+
+    def __init__(
+        self, database: Database, lock: FileLock | None, *, max_stored_sessions: int, max_tombstones: int
+    ) -> None:
+        """Start on a database that has the tables; the store closes it, and lets go of the lock.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+        """
+        self.is_durable = database.is_file
+        self._database = database
+        self._lock = lock
+        self._max_sessions = max_stored_sessions
+        self._max_tombstones = max_tombstones
+        with database.reading() as connection:
+            self.last_number: int = max(
+                connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0]  # noqa: S608
+                for table in SESSION_TABLES
+            )
+
+    def find(self, session_ids: Sequence[str]) -> dict[str, StoredSession]:
+        """See `Store.find`."""
+        with self._database.reading() as connection:
+            return reading.find(connection, session_ids)
+
+    def create(self, sessions: Sequence[NewSession]) -> None:
+        """See `Store.create`."""
+        with self._database.writing() as connection:
+            writing.create(connection, sessions, self._max_sessions)
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        """See `Store.claim`."""
+        with self._database.writing() as connection:
+            writing.claim(connection, claims)
+
+    def write(self, batch: StateBatch) -> BoolArray:
+        """See `Store.write`."""
+        with self._database.writing() as connection:
+            return writing.write(connection, batch)
+
+    def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
+        """See `Store.read`."""
+        with self._database.reading() as connection:
+            return reading.read(connection, wanted, model)
+
+    def end(self, numbers: Sequence[int]) -> None:
+        """See `Store.end`."""
+        with self._database.writing() as connection:
+            writing.end(connection, numbers)
+
+    def bury(self, tombstones: Sequence[tuple[int, int, int, str]]) -> None:
+        """See `Store.bury`."""
+        with self._database.writing() as connection:
+            writing.bury(connection, tombstones, self._max_tombstones)
+
+    def expire(self, used_before_s: float, limit: int, spare: Collection[int]) -> list[StoredSession]:
+        """See `Store.expire`."""
+        with self._database.writing() as connection:
+            return writing.expire(connection, used_before_s, limit, spare, self._max_tombstones)
+
+    def page(self, model_name: str, after: str, size: int) -> list[StoredSession]:
+        """See `Store.page`."""
+        with self._database.reading() as connection:
+            return reading.page(connection, model_name, after, size)
+
+    def count(self) -> StoreCounts:
+        """See `Store.count`."""
+        with self._database.reading() as connection:
+            return StoreCounts(
+                sessions=writing.counter(connection, "sessions"),
+                tombstones=writing.counter(connection, "tombstones"),
+                disk_bytes=self._database.disk_bytes,
+            )
+
+    def check_writable(self) -> None:
+        """See `Store.check_writable`."""
+        with self._database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('checked', datetime('now'))")
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()
