@@ -112,6 +112,7 @@ class Server:
         self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
         self._pool.on_change = self._grpc.show_model
         await self._pool.load_newest_of_each()
+        await self._sessions.keeper.probe()
         self._sessions.keeper.on_change = self._grpc.show_store
         self._chores = [
             asyncio.create_task(self._sweep()),

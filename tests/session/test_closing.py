@@ -35,7 +35,7 @@ async def test_a_closed_session_can_be_resumed_where_it_stood(bench: SessionBenc
     closed = await client.close(handles[1], handles[0])
 
     assert closed == ([2, 0], {})
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
     again = await bench.client().resume("b")
     assert again.next_steps == [2]
 
@@ -142,7 +142,7 @@ async def test_an_unknown_handle_is_refused_beside_its_neighbours(bench: Session
 
     assert next_steps == [0, 0, 0]
     assert {i: type(e) for i, e in errors.items()} == {0: SessionNotFound, 2: SessionNotFound}
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
 
 
 async def test_a_displaced_handle_comes_back_with_an_error(bench: SessionBench) -> None:
@@ -166,7 +166,7 @@ async def test_a_close_ends_when_what_it_waits_for_is_refused(bench: SessionBenc
 
     assert next_steps == [0]
     assert isinstance(errors[0], Displaced)
-    assert bench.manager.registry.condition("a") is Condition.ATTACHED
+    assert await bench.condition("a") is Condition.ATTACHED
 
 
 async def test_a_close_does_not_wait_for_whoever_got_the_slot(bench: SessionBench) -> None:

@@ -90,7 +90,7 @@ async def test_a_session_ended_while_it_is_resumed_is_not_found(bench: SessionBe
 
     assert ended == 1
     assert outcome_of(await resume) is SessionNotFound
-    assert bench.manager.registry.condition("a") is Condition.UNKNOWN
+    assert await bench.condition("a") is Condition.UNKNOWN
 
 
 async def test_a_resume_that_the_running_batch_outruns_leaves_the_session_detached(
@@ -104,7 +104,7 @@ async def test_a_resume_that_the_running_batch_outruns_leaves_the_session_detach
     result = await newer.resume("a", have=[0])
 
     assert outcome_of(result) is SessionLost
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
     assert outcome_of(await newer.resume("a")) == 1
 
 
@@ -123,7 +123,7 @@ async def test_a_client_lost_while_it_opens_leaves_the_session_detached(
     await asyncio.wait([resume])
     await bench.pool.models()[0].engine.settle(np.array([1], np.int32))
 
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
     assert outcome_of(await older.resume("a")) == 1
 
 

@@ -171,7 +171,7 @@ async def test_a_lost_stream_leaves_its_sessions_detached_after_what_ran(
     await running.done.wait()
 
     assert waiting.done.is_set()
-    assert bench.manager.registry.condition("b") is Condition.DETACHED
+    assert await bench.condition("b") is Condition.DETACHED
     assert (await bench.client().resume("a", "b")).next_steps == [4, 0]
 
 

@@ -46,10 +46,9 @@ class Caller:
         model: str = "counter",
         outputs: OutputSelection = OutputSelection.ALL,
     ) -> tuple[list[float], int]:
-        request = OpenRequest(model, "", "", mode, [session_id], [None], [None], b"", 0)
-        found = await self.calls.model_of(request)
-        outputs_, next_step = await self.calls.step(request, found, first_step, [series(values)], outputs)
-        return [float(v) for v in outputs_[0][:, 0]] if outputs_ else [], next_step
+        request = OpenRequest(model, "", "", mode, [session_id], [None], [None], [0], b"", 0)
+        answer = await self.calls.step(request, first_step, lambda _: [series(values)], outputs)
+        return [float(v) for v in answer.outputs[0][:, 0]] if answer.outputs else [], answer.next_step
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def caller(bench: SessionBench) -> Caller:
 async def test_a_session_is_created_stepped_and_stays_detached(bench: SessionBench, caller: Caller) -> None:
     assert await caller.step("a", 0, [1, 2], mode=CREATE) == ([1, 3], 2)
     assert await caller.step("a", 2, [4]) == ([7], 3)
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
 
 
 async def test_a_long_call_comes_back_in_one_piece(caller: Caller) -> None:
@@ -86,7 +85,7 @@ async def test_bad_steps_create_no_session(
     with pytest.raises(error):
         await caller.step("a", first_step, values, mode=CREATE)
 
-    assert bench.manager.registry.condition("a") is Condition.UNKNOWN
+    assert await bench.condition("a") is Condition.UNKNOWN
     assert bench.pending_bytes == 0
 
 
@@ -203,11 +202,11 @@ async def test_a_session_is_seen_with_its_condition_and_step(bench: SessionBench
     await caller.step("a", 0, [1, 1], mode=CREATE)
     await bench.client().open("b")
 
-    views = [caller.calls.view(i) for i in ("a", "b")]
+    views = [await caller.calls.view(i) for i in ("a", "b")]
 
     assert [(v.condition, v.next_step) for v in views] == [(Condition.DETACHED, 2), (Condition.ATTACHED, 0)]
     with pytest.raises(SessionNotFound):
-        caller.calls.view("c")
+        await caller.calls.view("c")
 
 
 async def test_pages_go_through_all_sessions_in_order(bench: SessionBench, caller: Caller) -> None:

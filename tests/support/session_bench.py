@@ -10,16 +10,20 @@ import numpy as np
 
 from tidegate.engine.pool import ModelPool, PoolOptions
 from tidegate.errors import TidegateError
+from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.outputs import OutputSelection
+from tidegate.protocol.resume import NO_EPOCH
 from tidegate.repository.repository import Repository
 from tidegate.runner.runner import RunnerOptions
 from tidegate.session.frames import Answer, FrameRequest, Refusals
+from tidegate.session.handles import HandleArray
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest, OpenResult
+from tidegate.session.stores.opening import open_store
 from tidegate.session.stream import Notice
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import Array
+from tidegate.tensor import Array, IntArray
 
 LIMITS = SessionLimits(
     max_frame_rows=8,
@@ -29,22 +33,31 @@ LIMITS = SessionLimits(
     max_open_sessions=12,
     max_pending_bytes=4096,
     max_streams=3,
-    max_tombstones=4,
     detached_idle_timeout_s=100.0,
+    expire_after_s=1000.0,
+    checkpoint_age_s=5.0,
+    checkpoint_bytes_per_s=1 << 30,
     retry_after_s=2.5,
 )
 MAX_SESSIONS = 6
+MAX_STORED = 20
 
 
 class SessionBench:
     """Everything below the wire."""
 
-    def __init__(self, repository: Path, *, max_slice_steps: int = 4) -> None:
+    def __init__(self, repository: Path, *, max_slice_steps: int = 4, store: str = "memory:") -> None:
         self.metrics = Metrics()
         runner = RunnerOptions(max_batch_size=4, max_slice_steps=max_slice_steps, max_sessions=MAX_SESSIONS)
         options = PoolOptions(runner=runner, max_queue_delay_us=0)
         self.pool = ModelPool(Repository(repository), options, self.metrics)
-        self.manager = SessionManager(self.pool, LIMITS, self.metrics)
+        opened = open_store(store, full_sync=False, max_stored_sessions=MAX_STORED, max_tombstones=4)
+        self.manager = SessionManager(self.pool, opened, LIMITS, self.metrics)
+
+    async def condition(self, session_id: str) -> Condition:
+        """Where a session is in its life."""
+        finder = self.manager.finder
+        return finder.condition((await finder.find([session_id])).get(session_id))
 
     def client(self, instance: bytes = b"") -> StreamClient:
         return StreamClient(self, instance)
@@ -60,6 +73,7 @@ class SessionBench:
         self.manager.check_integrity()
         assert self.pending_bytes == 0, "bytes were not given back"
         self.pool.close()
+        self.manager.keeper.close()
 
 
 class Sent:
@@ -98,7 +112,9 @@ class StreamClient:
         self._instance = instance
         self._sent: dict[int, Sent] = {}
         self.notices: list[Notice] = []
-        self.stream = bench.manager.add_stream(self._take, self.notices.append)
+        self.durable: dict[int, int] = {}
+        """Per handle, the steps that the server has said to be stored."""
+        self.stream = bench.manager.add_stream(self._take, self.notices.append, self._enter_durable)
 
     async def open(
         self,
@@ -109,6 +125,7 @@ class StreamClient:
         held_from: list[int | None] | None = None,
         attempt: int = 0,
         version: str = "",
+        epochs: list[int] | None = None,
     ) -> OpenResult:
         unset: list[int | None] = [None] * len(session_ids)
         request = OpenRequest(
@@ -119,6 +136,7 @@ class StreamClient:
             session_ids=list(session_ids),
             have=have or unset,
             held_from=held_from or unset,
+            epochs=epochs or [NO_EPOCH] * len(session_ids),
             client_instance=self._instance,
             attempt=attempt,
         )
@@ -128,6 +146,9 @@ class StreamClient:
         self, *session_ids: str, have: list[int | None] | None = None, attempt: int = 0
     ) -> OpenResult:
         return await self.open(*session_ids, mode=OpenMode.RESUME, have=have, attempt=attempt)
+
+    def _enter_durable(self, handles: HandleArray, steps: IntArray) -> None:
+        self.durable |= dict(zip(handles.tolist(), steps.tolist(), strict=True))
 
     def send(
         self,

@@ -131,9 +131,7 @@ def frame_result(answer: Answer) -> stream_pb2.FrameResult:
     )
 
 
-def opened(
-    open_id: int, result: OpenResult, limits: SessionLimits, *, durable: bool
-) -> stream_pb2.Opened:
+def opened(open_id: int, result: OpenResult, limits: SessionLimits, *, durable: bool) -> stream_pb2.Opened:
     """The message for opened sessions; all numbers have one entry per session asked for."""
     models = list(dict.fromkeys(m for m in result.models if m is not None))
     index = {model: i for i, model in enumerate(models)}

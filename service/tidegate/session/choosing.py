@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.errors import SessionLost, TidegateError
-from tidegate.protocol.checkpoints import NO_ROW
+from tidegate.protocol.checkpoints import NO_ROW, RowArray
 from tidegate.protocol.resume import NO_STATE, UNSET, choose_steps, no_state_error
 from tidegate.session.stores.store import StoredSession
 from tidegate.tensor import IntArray
@@ -36,7 +36,7 @@ class Chosen:
 
     sessions: list[StoredSession]
     steps: IntArray
-    rows: IntArray
+    rows: RowArray
 
 
 def choose(
@@ -57,7 +57,9 @@ def choose(
     refused: dict[int, TidegateError] = {
         i: _no_state(sessions[i], reaches[i]) for i in np.flatnonzero(picked == NO_STATE).tolist()
     }
-    rows = np.where(picked == steps[:, 0], 0, np.where(picked == steps[:, 1], 1, NO_ROW))[good]
+    rows = np.where(picked == steps[:, 0], 0, np.where(picked == steps[:, 1], 1, NO_ROW))[good].astype(
+        np.int8
+    )
     return good.tolist(), Chosen([sessions[i] for i in good.tolist()], picked[good], rows), refused
 
 
@@ -67,4 +69,6 @@ def _no_state(session: StoredSession, reach: Reach) -> SessionLost:
     error = no_state_error(session.session_id, reach.have, reach.held_from, steps, durable_step)
     if not session.damage:
         return error
-    return SessionLost(f"{error}; {session.damage}", next_step=error.next_step, durable_step=error.durable_step)
+    return SessionLost(
+        f"{error}; {session.damage}", next_step=error.next_step, durable_step=error.durable_step
+    )

@@ -23,9 +23,9 @@ from tidegate.session.limits import SessionLimits
 from tidegate.session.open_request import check_session_id
 from tidegate.session.registry import Place, Registry
 from tidegate.session.rows import handle_error, judge_handles, others
+from tidegate.session.stores.store import StoredSession
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.session.stores.store import StoredSession
 from tidegate.session.whole import to_the_end
 from tidegate.tensor import SlotArray
 

@@ -109,4 +109,3 @@ class Creator:
             table.is_stored[slots] = False
         finally:
             table.frozen[slots] = False
-

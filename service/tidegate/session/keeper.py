@@ -44,7 +44,7 @@ class StoreKeeper:
         metrics.store_ok.set(1)
         metrics.stored_sessions.set_function(lambda: self._counts.sessions)
         metrics.tombstones.set_function(lambda: self._counts.tombstones)
-        metrics.store_bytes.set_function(lambda: self._counts.num_bytes)
+        metrics.store_bytes.set_function(lambda: self._counts.disk_bytes)
 
     @property
     def works(self) -> bool:

@@ -106,9 +106,7 @@ class SessionManager:
             pool, registry, keeper, checkpointer, self._passivator, finder, self.holds, metrics,
             retry_after_s=limits.retry_after_s,
         )  # fmt: skip
-        self.creator = Creator(
-            pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s
-        )
+        self.creator = Creator(pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s)
         take_over = TakeOver(keeper, checkpointer, self.returner, self._streams)
         self._opener = Opener(
             finder, self.holds, self.creator, self.returner, take_over, self._streams, limits
@@ -361,7 +359,7 @@ def _by_table(
     for error in judge_handles(stream, handles).values():
         raise error
     numbers = stream.handles.table_numbers(handles)
-    groups = []
+    groups: list[tuple[SessionTable, SlotArray, IntArray | slice]] = []
     for number in np.unique(numbers).tolist():
         positions = np.flatnonzero(numbers == number)
         slots = stream.handles.slots(handles[positions])

@@ -194,9 +194,7 @@ class Opener:
         except TidegateError as error:  # the version has gone; the other sessions are as they were
             return [error] * len(new)
 
-    async def _take(
-        self, opening: _Opening, live: dict[int, Place]
-    ) -> dict[int, Place | TidegateError]:
+    async def _take(self, opening: _Opening, live: dict[int, Place]) -> dict[int, Place | TidegateError]:
         outcomes: dict[int, Place | TidegateError] = {}
         for table, places in _by_table(live):
             slots = np.array([place.slot for place in places.values()], np.int32)

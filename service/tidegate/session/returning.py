@@ -1,5 +1,6 @@
-"""Sessions go back to a stored state: those that come from the store, and live ones whose client has
-answers only up to an earlier step.
+"""Sessions go back to stored states.
+
+Some are only in the store; of others the client has answers only up to an earlier step than the live one.
 
 What lies above the chosen step is forgotten in the store before anything changes in memory, so that a
 crash in between leaves either the old course of the session or the new one, never a mixture. Whoever
@@ -16,8 +17,8 @@ import numpy as np
 
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import SessionLost, TidegateError
-from tidegate.protocol.lifecycle import Event
 from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW
+from tidegate.protocol.lifecycle import Event
 from tidegate.protocol.resume import NO_STATE, no_state_error
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.choosing import NEWEST, Chosen, Reach, choose
@@ -29,7 +30,8 @@ from tidegate.session.registry import Place, Registry
 from tidegate.session.stores.store import Claim, ModelKey, StoredSession
 from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import IntArray, SlotArray
+from tidegate.tensor import SlotArray
+
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
@@ -171,7 +173,9 @@ class Returner:
                     errors[known[i]] = _unreadable(session)
             kept = np.array([s.session_id in found for s in chosen.sessions], np.bool_)
             if kept.any():
-                states = table.states_of([found[s.session_id] for s in chosen.sessions if s.session_id in found])
+                states = table.states_of(
+                    [found[s.session_id] for s in chosen.sessions if s.session_id in found]
+                )
                 table.put_back(where[kept], chosen.steps[kept], states)
                 table.books.resumed(where[kept], chosen.steps[kept], chosen.rows[kept])
         finally:

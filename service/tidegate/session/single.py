@@ -179,7 +179,9 @@ class SingleCalls:
         condition = self._manager.finder.condition(known)
         if isinstance(known, StoredSession):
             newest, base = max(*known.steps, 0), max(min(known.steps), 0)
-            return SessionView(session_id, known.model, condition, newest, self._if_durable(base), known.used_s)
+            return SessionView(
+                session_id, known.model, condition, newest, self._if_durable(base), known.used_s
+            )
         assert known is not None, "there is nothing to look at"
         idle_s = time.monotonic() - float(known.table.last_used_s[known.slot])
         return SessionView(

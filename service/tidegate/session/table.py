@@ -202,7 +202,8 @@ class SessionTable:
         """Sessions of the slots [first, end) whose state, or whose existence, the store does not have."""
         slots = np.arange(first, end, dtype=np.int32)
         changed = self.books.is_dirty(slots, self.next_step[first:end]) | ~self.is_stored[first:end]
-        return slots[changed & (self.number[first:end] != 0) & ~self.frozen[first:end]]
+        dirty: SlotArray = slots[changed & (self.number[first:end] != 0) & ~self.frozen[first:end]]
+        return dirty
 
     def records(self, slots: SlotArray) -> list[NewSession]:
         """What the store is to know of new sessions."""

@@ -77,13 +77,17 @@ class Metrics:
 
     def _store(self) -> None:
         self.store_ok = self._gauge("tidegate_store_ok", "1 while the store takes what it is given.", ())
-        self.store_failures = self._counter("tidegate_store_failures", "Changes that the store did not take.", ())
+        self.store_failures = self._counter(
+            "tidegate_store_failures", "Changes that the store did not take.", ()
+        )
         self.store_bytes = self._gauge("tidegate_store_bytes", "Size of the store.", ())
         self.stored_sessions = self._gauge(
             "tidegate_stored_sessions", "Sessions that the store knows, those in memory included.", ()
         )
         self.tombstones = self._gauge("tidegate_tombstones", "Ids of lost sessions that are remembered.", ())
-        self.checkpoints = self._counter("tidegate_checkpoints", "States of sessions that were stored.", MODEL)
+        self.checkpoints = self._counter(
+            "tidegate_checkpoints", "States of sessions that were stored.", MODEL
+        )
         self.checkpoint_age = self._gauge(
             "tidegate_checkpoint_age_seconds",
             "Time that the last look at all sessions took: how old a state in the store may be.",
