@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -151,11 +150,11 @@ class SingleCalls:
         return self._view(session_id, known)
 
     async def page(self, model_name: str, after: str, size: int) -> tuple[list[SessionView], bool]:
-        """Sessions in order of their ids.
+        """Sessions in the store's order; those that it does not have yet come last.
 
         Args:
             model_name: Only sessions of this model; "" for all.
-            after: Only ids greater than this.
+            after: Go on behind this id; "" for the first page.
             size: At most so many.
 
         Returns:
@@ -164,15 +163,21 @@ class SingleCalls:
         Raises:
             StoreUnavailable: The store cannot be read.
         """
-        ids = self._registry.ids()
-        in_memory = await asyncio.to_thread(
-            heapq.nsmallest, size + 1, (i for i in ids if i > after and self._is_of(i, model_name))
-        )
         stored = await self._manager.keeper.read(lambda store: store.page(model_name, after, size + 1))
-        known: dict[str, Known] = {session.session_id: session for session in stored}
-        known |= {i: place for i in in_memory if (place := self._registry.find(i)) is not None}
-        first = sorted(known)[: size + 1]
-        return [self._view(i, known[i]) for i in first[:size]], len(first) > size
+        views = [self._view(session.session_id, session) for session in stored[:size]]
+        if len(stored) > size:
+            return views, True
+        return views + self._unsaved(model_name, size - len(views)), False
+
+    def _unsaved(self, model_name: str, count: int) -> list[SessionView]:
+        """Some of the sessions that began while the store failed."""
+        views: list[SessionView] = []
+        for table in self._registry.tables():
+            if model_name in ("", table.key.name):
+                slots = np.flatnonzero((table.number != 0) & ~table.is_stored)[: count - len(views)]
+                places = [Place(table, slot) for slot in slots.tolist()]
+                views += [self._view(table.ids[p.slot], p) for p in places]
+        return views
 
     def _view(self, session_id: str, known: Known) -> SessionView:
         known = self._registry.find(session_id) or known
@@ -198,10 +203,6 @@ class SingleCalls:
 
     def _if_durable(self, step: int) -> int:
         return step if self._manager.keeper.is_durable else 0
-
-    def _is_of(self, session_id: str, model_name: str) -> bool:
-        place = self._registry.find(session_id)
-        return place is not None and model_name in ("", place.table.key.name)
 
     def _check_size(self, manifest: Manifest, num_steps: int, selection: OutputSelection) -> None:
         limits = self._manager.limits
