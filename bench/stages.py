@@ -100,7 +100,7 @@ class Client:
         self._rng = np.random.default_rng(seed)
         self._parse = clock.timed(_parse, PARSE)
         self._pack = clock.timed(_pack, PACK)
-        self._stream: SessionStream = manager.add_stream(self._take, _ignore, _ignore)
+        self._stream: SessionStream = manager.add_stream(self._take, lambda _: None, lambda *_: None)
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT // NUM_STREAMS)
 
     async def open(self, model: str, count: int) -> None:
