@@ -29,6 +29,7 @@ from tidegate.runner.ort import Device, choose_device, treat_denormals_as_zero
 from tidegate.runner.runner import RunnerOptions
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
+from tidegate.session.versions import VersionKeeper
 from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.logs import configure_logging
 from tidegate.telemetry.metrics import Metrics
@@ -84,8 +85,17 @@ class Server:
         self._metrics = Metrics()
         self._metrics.build_info.info(_versions())
         device = choose_device(settings.device)
-        self._pool = ModelPool(Repository(settings.models), _pool_options(settings, device), self._metrics)
+        repository = Repository(settings.models)
+        self._pool = ModelPool(repository, _pool_options(settings, device), self._metrics)
         self._sessions = SessionManager(self._pool, _session_limits(settings), self._metrics)
+        self._versions = VersionKeeper(
+            repository,
+            self._sessions,
+            watches=settings.watch_models,
+            unload_after_s=settings.unload_after_s,
+            report=self._report,
+        )
+        self._keeping: asyncio.Task[None] | None = None
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -106,6 +116,7 @@ class Server:
         self._pool.on_change = self._grpc.show_model
         await self._pool.load_newest_of_each()
         self._sweeper = asyncio.create_task(self._sweep())
+        self._keeping = asyncio.create_task(self._versions.run())
         self._obstacle = None
         self._metrics.server_ready.set(1)
         await self._grpc.health.set_ready()
@@ -122,8 +133,9 @@ class Server:
         if was_ready:
             log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
         self._sessions.drain()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._keeping):
+            if task is not None:
+                task.cancel()
         if self._grpc is not None:
             await self._grpc.stop(self._settings.drain_grace_s)
         if self._http is not None:
