@@ -30,6 +30,7 @@ from tidegate.runner.runner import RunnerOptions
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
 from tidegate.session.stores.opening import open_store
+from tidegate.session.versions import VersionKeeper
 from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.logs import configure_logging
 from tidegate.telemetry.metrics import Metrics
@@ -85,7 +86,8 @@ class Server:
         self._metrics = Metrics()
         self._metrics.build_info.info(_versions())
         device = choose_device(settings.device)
-        self._pool = ModelPool(Repository(settings.models), _pool_options(settings, device), self._metrics)
+        repository = Repository(settings.models)
+        self._pool = ModelPool(repository, _pool_options(settings, device), self._metrics)
         store = open_store(
             settings.store,
             full_sync=settings.store_full_sync,
@@ -93,6 +95,13 @@ class Server:
             max_tombstones=settings.max_tombstones,
         )
         self._sessions = SessionManager(self._pool, store, _session_limits(settings), self._metrics)
+        self._versions = VersionKeeper(
+            repository,
+            self._sessions,
+            watches=settings.watch_models,
+            unload_after_s=settings.unload_after_s,
+            report=self._report,
+        )
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._chores: list[asyncio.Task[None]] = []
@@ -117,6 +126,7 @@ class Server:
         self._chores = [
             asyncio.create_task(self._sweep()),
             asyncio.create_task(self._sessions.checkpointer.run()),
+            asyncio.create_task(self._versions.run()),
         ]
         self._obstacle = None
         self._metrics.server_ready.set(1)

@@ -53,6 +53,12 @@ class ServerSettings(BaseSettings):
     http_port: Port = 8002
     """Port for HTTP; 0 takes a free one and logs it."""
 
+    watch_models: bool = True
+    """Load versions that come to the repository while the server runs. Off, they are loaded when they are asked for by number."""
+
+    unload_after_s: Seconds = 300.0
+    """A loaded version that is not its model's newest is unloaded when no session in memory has needed it for this long; it is loaded again on demand, which takes seconds."""
+
     ready_file: Path | None = None
     """Write the two ports here as JSON once the server is ready; for scripts that start it on free ports."""
 

@@ -14,6 +14,7 @@
     - SessionBusy         FAILED_PRECONDITION  a stream holds it: step there, or resume it
     - SessionLost         DATA_LOSS            create it again, knowing what was lost
     - WrongStep           FAILED_PRECONDITION  send again from `expected_step`
+    - SessionNotStarted   FAILED_PRECONDITION  step it first
     - Displaced           ABORTED              another stream has the session: stop
     - StaleAttempt        ABORTED              a newer connection of this client exists: stop
   + CapacityError
@@ -169,6 +170,13 @@ class WrongStep(SessionError):
     def facts(self) -> dict[str, int | str]:
         """The expected step, as it travels in the error's details."""
         return {"expected_step": self.expected_step}
+
+
+class SessionNotStarted(SessionError):
+    """The session has had no step yet, and the call needs one."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SESSION_NOT_STARTED"
 
 
 class Displaced(SessionError):

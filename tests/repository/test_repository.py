@@ -159,12 +159,12 @@ def test_a_manifest_of_another_place_is_refused(tmp_path: Path, folder: str, tex
 def test_a_version_whose_bytes_change_is_refused_by_name(tmp_path: Path) -> None:
     publish(tmp_path, "co2", "1", onnx=b"first")
     repository = Repository(tmp_path)
-    repository.read("co2", "1")
+    repository.hold(repository.read("co2", "1").manifest)
 
     replace(tmp_path, "co2", "1", onnx=b"other")
 
     with pytest.raises(
-        PackageError, match=r"co2/1: sha256: expected [0-9a-f]{64} as first read, got [0-9a-f]{64}"
+        PackageError, match=r"co2/1: sha256: expected [0-9a-f]{64} as loaded, got [0-9a-f]{64}"
     ):
         repository.read("co2", "1")
 
@@ -172,19 +172,31 @@ def test_a_version_whose_bytes_change_is_refused_by_name(tmp_path: Path) -> None
 def test_a_manifest_that_changes_is_refused(tmp_path: Path) -> None:
     publish(tmp_path, "co2", "1")
     repository = Repository(tmp_path)
-    repository.read("co2", "1")
+    repository.hold(repository.read("co2", "1").manifest)
 
     replace(tmp_path, "co2", "1", description="other")
 
-    with pytest.raises(PackageError, match=r"co2/1/manifest\.toml: changed since it was first read"):
+    with pytest.raises(PackageError, match=r"co2/1/manifest\.toml: changed since it was loaded"):
         repository.read("co2", "1")
+
+
+def test_what_was_read_and_not_loaded_may_change(tmp_path: Path) -> None:
+    publish(tmp_path, "co2", "1", onnx=b"first")
+    repository = Repository(tmp_path)
+    repository.read("co2", "1")
+
+    replace(tmp_path, "co2", "1", onnx=b"other")
+
+    assert repository.read("co2", "1").onnx == b"other"
 
 
 def test_a_version_that_did_not_change_is_read_again(tmp_path: Path) -> None:
     publish(tmp_path, "co2", "1")
     repository = Repository(tmp_path)
+    package = repository.read("co2", "1")
+    repository.hold(package.manifest)
 
-    assert repository.read("co2", "1") == repository.read("co2", "1")
+    assert repository.read("co2", "1") == package
 
 
 def test_a_version_without_a_manifest_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ from tidegate.config import ENV_PREFIX, ServerSettings
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_KINDS: Mapping[str, str] = {"integer": "integer", "number": "number", "string": "text"}
+_KINDS: Mapping[str, str] = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "text",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +89,14 @@ def _setting(name: str, schema: Mapping[str, Any]) -> Setting:
         text=" ".join(schema["description"].split()),
         kind="path" if value.get("format") == "path" else _KINDS[value["type"]],
         bounds=_bounds(value),
-        choices=tuple(value.get("enum", ())),
-        default=None if default is None else str(default),
+        choices=("true", "false") if value["type"] == "boolean" else tuple(value.get("enum", ())),
+        default=None if default is None else _shown(default),
     )
+
+
+def _shown(default: object) -> str:
+    """A default as a user writes it."""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

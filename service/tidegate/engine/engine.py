@@ -18,10 +18,11 @@ from math import inf
 import numpy as np
 
 from tidegate.engine.attempt import Outcome, attempt
+from tidegate.engine.errands import Errands
 from tidegate.engine.frame import EngineFrame, Part
 from tidegate.engine.meter import EngineMeter
 from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
-from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
+from tidegate.errors import DeadlineExpired, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
 from tidegate.tensor import Array, IntArray, SlotArray, index_of
@@ -40,6 +41,7 @@ class Engine:
     Attributes:
         runner: Owns the graph and the arena.
         next_step: Steps applied so far by slot, int64; written here and by who opens sessions.
+        errands: What else needs runner or states, between two batches.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{runner.manifest.label}")
+        self.errands = Errands(self._executor, self.wake)
         self._turn_is_due = False
         self._running: Batch | None = None
         self._progress: asyncio.Future[None] | None = None
@@ -75,7 +78,7 @@ class Engine:
 
     def wake(self) -> None:
         """Look for work soon: a frame has come, or a source is no longer paused."""
-        if self._turn_is_due or self._running is not None:
+        if self._turn_is_due or self._running is not None or self.errands.is_running:
             return
         self._turn_is_due = True
         if self._max_queue_delay_s:
@@ -93,8 +96,7 @@ class Engine:
         running = {part.frame: part for part in self._running.parts} if self._running else {}
         for frame in self._scheduler.frames():
             rows = frame.open_rows(slots)
-            part = running.get(frame)
-            if part is not None:
+            if (part := running.get(frame)) is not None:
                 busy = np.isin(rows, frame.positions(part.rows))
                 self._dropped.append((frame, rows[busy], error))
                 rows = rows[~busy]
@@ -111,8 +113,8 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether rows wait or run."""
-        return self._running is not None or bool(self._scheduler)
+        """Whether rows or errands wait or run."""
+        return self._running is not None or bool(self._scheduler) or self.errands.is_busy
 
     def holds(self, slots: SlotArray) -> bool:
         """Whether the batch that runs holds any of `slots`."""
@@ -146,26 +148,26 @@ class Engine:
         self.runner.check_integrity()
 
     def close(self) -> None:
-        """Stop the engine's thread; nothing may be running."""
+        """Stop the engine's thread; no batch may be running."""
+        self.errands.close()
         self._executor.shutdown(wait=True)
 
     def _turn(self) -> None:
-        """Form a batch and run it, or go idle."""
+        """Form a batch and run it, or do an errand, or go idle."""
         self._turn_is_due = False
         self._expire(time.monotonic())
-        batch = self._scheduler.take()
+        batch = self.errands.or_batch(self._scheduler.take)
         if batch is None:
             return
         self._running = batch
         started_s = time.monotonic()
         for part in batch.parts:
             part.frame.started_s = part.frame.started_s or started_s
+        job = (self.runner, batch.slots, batch.inputs)
         if self._run_s_by_size[batch.size_class] <= INLINE_LIMIT_S:
-            self._finish(batch, started_s, attempt(self.runner, batch.slots, batch.inputs))
+            self._finish(batch, started_s, attempt(*job))
         else:
-            future = self._loop.run_in_executor(
-                self._executor, attempt, self.runner, batch.slots, batch.inputs
-            )
+            future = self._loop.run_in_executor(self._executor, attempt, *job)
             future.add_done_callback(lambda done: self._finish(batch, started_s, done.result()))
 
     def _finish(self, batch: Batch, started_s: float, outcome: Outcome) -> None:
@@ -194,7 +196,7 @@ class Engine:
         for call in calls:
             call()
         self._announce()
-        if self._scheduler:
+        if self._scheduler or self.errands.is_busy:
             self._turn_is_due = True
             # One round of the event loop first: what came in while the batch ran is read and can join.
             # On a busy core gRPC's own threads, which bring it in, would else wait for a time slice.
@@ -277,8 +279,7 @@ class Engine:
         public = incident(error)
         for part in batch.parts:
             rows = part.frame.positions(part.rows)
-            errors = [InternalError(str(public), incident_id=public.incident_id) for _ in rows]
-            self._refuse(part.frame, rows, errors)
+            self._refuse(part.frame, rows, [public] * len(rows))
         self._drop_successors(batch.slots, self.next_step[batch.slots])
 
     def _drop_successors(self, slots: SlotArray, steps: IntArray) -> None:
@@ -289,12 +290,11 @@ class Engine:
         refused = dict(zip(slots.tolist(), steps.tolist(), strict=True))
         for frame in self._scheduler.frames():
             rows = frame.open_rows(slots)
-            expected = [refused[slot] for slot in frame.slots[rows].tolist()]
+            expected = np.array([refused[slot] for slot in frame.slots[rows].tolist()], np.int64)
             behind = frame.first_steps[rows] > expected
             if behind.any():
+                late = expected[behind].tolist()
                 errors = [
-                    WrongStep(f"step {step} before it was refused", expected_step=step)
-                    for step, is_behind in zip(expected, behind.tolist(), strict=True)
-                    if is_behind
+                    WrongStep(f"step {step} before it was refused", expected_step=step) for step in late
                 ]
                 self._refuse(frame, rows[behind], errors)

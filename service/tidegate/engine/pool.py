@@ -2,28 +2,30 @@
 
 Loading reads, checks and probes a package in a worker thread, so that loaded models go on stepping.
 Two requests for one version share one load.
+
+"latest" is the newest version that is loaded, without those that were withdrawn: it changes in the
+moment when a newer one is ready, and never by way of one that is not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tidegate.engine.engine import Engine
+from tidegate.engine.loader import Loader
 from tidegate.engine.meter import EngineMeter
+from tidegate.engine.model_report import ModelReport
 from tidegate.errors import ModelMismatch, ModelNotFound, TidegateError
 from tidegate.model.manifest import Manifest
 from tidegate.model.package import ModelPackage
 from tidegate.repository.repository import LATEST, Entry, Repository
-from tidegate.runner.runner import BatchExactness, Runner, RunnerOptions
-from tidegate.telemetry.incidents import incident
+from tidegate.runner.runner import Runner, RunnerOptions
 from tidegate.telemetry.metrics import Metrics
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class LoadedModel:
         runner: Owns its graph and its arena.
         engine: Schedules its frames.
         loaded_at_s: Unix time of the load.
+        needed_at_s: Monotonic time when something last needed it.
+        is_kept: An operator loaded it by name: it stays until an operator unloads it.
     """
 
     def __init__(self, runner: Runner, engine: Engine) -> None:
@@ -49,11 +53,28 @@ class LoadedModel:
         self.runner = runner
         self.engine = engine
         self.loaded_at_s = time.time()
+        self.needed_at_s = time.monotonic()
+        self.is_kept = False
+        self._num_uses = 0
 
     @property
     def entry(self) -> Entry:
         """Name and version."""
         return Entry(self.manifest.name, self.manifest.version)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a session is being made on it at this moment."""
+        return self._num_uses > 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep it loaded while a session is made on it; nothing may be awaited between `resolve` and this."""
+        self._num_uses += 1
+        try:
+            yield
+        finally:
+            self._num_uses -= 1
 
 
 class LoadState(StrEnum):
@@ -87,22 +108,30 @@ class ModelPool:
         self._repository = repository
         self._options = options
         self._metrics = metrics
+        self._report = ModelReport(metrics)
+        self._loader = Loader(repository, options.runner, self._report)
         self._ready: dict[Entry, LoadedModel] = {}
         self._loading: dict[Entry, asyncio.Task[LoadedModel]] = {}
-        self._failures: dict[Entry, str] = {}
+        self._withdrawn: set[Entry] = set()
         self.on_change: Callable[[Entry, bool], None] = lambda _entry, _ready: None
-        """Told of every version that becomes ready or ceases to be."""
+        """Told of every version that comes or goes, and whether its model has one that is ready."""
 
     async def load_newest_of_each(self) -> None:
-        """Load the newest version of every model; one that is refused stops no other."""
-        for name in dict.fromkeys(e.name for e in self._repository.entries()):
-            entry = self._repository.latest(name)
+        """Load the newest version of every model that is not refused; from now on loads give way to steps.
+
+        Raises:
+            DeviceUnavailable: The device does not start.
+        """
+        for entry in reversed(self._repository.entries()):
+            if self._newest_ready(entry.name) is not None:
+                continue
             try:
-                await self.load(entry.name, entry.version)
+                await self.load(*entry)
             except TidegateError as error:
                 if error.reason == "DEVICE_UNAVAILABLE":
                     raise
-                # Said in the log by load(); the others are served.
+                # Said in the log by load(); the version before it is served.
+        self._loader.give_way()
 
     async def resolve(self, name: str, version: str = LATEST, sha256: str = "") -> LoadedModel:
         """The version that a client means, loading it if need be.
@@ -120,6 +149,7 @@ class ModelPool:
         model = self._newest_ready(name) if version in ("", LATEST) else self._ready.get(Entry(name, version))
         if model is None:
             model = await self.load(name, version)
+        model.needed_at_s = time.monotonic()
         if sha256 and sha256 != model.manifest.sha256:
             raise ModelMismatch(
                 f"sha256: {model.manifest.label} is {model.manifest.sha256} here, the client has {sha256}"
@@ -153,19 +183,37 @@ class ModelPool:
         """
         return self._repository.read(*model.entry)
 
+    async def take_notice(self, entry: Entry) -> None:
+        """A version has come to the repository or changed there.
+
+        It is loaded if it is newer than what is served. If it has been loaded before, it must be what it
+        was: what runs goes on, and the log tells of the difference.
+        """
+        if self._repository.is_held(entry):
+            await self._loader.check(entry)
+        elif self._is_news(entry):
+            with suppress(TidegateError):  # said in the log by load()
+                await self.load(*entry)
+
     def unload(self, model: LoadedModel) -> None:
         """Forget a version; no session may need it any more."""
         del self._ready[model.entry]
         model.engine.close()
-        for metric in (
-            self._metrics.model_batch_exact,
-            self._metrics.model_load_seconds,
-            self._metrics.model_warmup_seconds,
-        ):
-            metric.remove(*model.entry)
-        self._metrics.model_info.remove(*self._info_labels(model))
-        self.on_change(model.entry, False)
-        log.info("model unloaded", extra={"model": model.manifest.label})
+        self._report.unloaded(model.runner)
+        self.on_change(model.entry, self._newest_ready(model.entry.name) is not None)
+
+    def keep(self, model: LoadedModel) -> None:
+        """An operator wants the version loaded: it stays, and serves new sessions if it is the newest."""
+        model.is_kept = True
+        self._withdrawn.discard(model.entry)
+
+    def withdraw(self, entry: Entry) -> None:
+        """An operator has unloaded the version: if a session of its own brings it back, new ones get another."""
+        self._withdrawn.add(entry)
+
+    def is_newest(self, model: LoadedModel) -> bool:
+        """Whether new sessions are made on this version."""
+        return self._newest_ready(model.entry.name) is model
 
     def models(self) -> list[LoadedModel]:
         """The loaded versions."""
@@ -191,7 +239,8 @@ class ModelPool:
         return [self._status(entry) for entry in entries]
 
     def close(self) -> None:
-        """Stop all engines."""
+        """Stop all engines; loads that have not begun are given up."""
+        self._loader.close()
         for model in self._ready.values():
             model.engine.close()
 
@@ -200,40 +249,29 @@ class ModelPool:
             return ModelStatus(entry, LoadState.READY, model=self._ready[entry])
         if entry in self._loading:
             return ModelStatus(entry, LoadState.LOADING)
-        if entry in self._failures:
-            return ModelStatus(entry, LoadState.FAILED, self._failures[entry])
+        if entry in self._loader.failures:
+            return ModelStatus(entry, LoadState.FAILED, self._loader.failures[entry])
         return ModelStatus(entry, LoadState.AVAILABLE)
 
     def _newest_ready(self, name: str) -> LoadedModel | None:
         versions = [m for e, m in self._ready.items() if e.name == name]
-        return max(versions, key=lambda m: int(m.manifest.version), default=None)
+        return max(versions, key=self._rank, default=None)
+
+    def _rank(self, model: LoadedModel) -> tuple[bool, int]:
+        return model.entry not in self._withdrawn, int(model.manifest.version)
+
+    def _is_news(self, entry: Entry) -> bool:
+        """Whether a version is newer than what its model's new sessions get."""
+        newest = self._newest_ready(entry.name)
+        return newest is None or int(entry.version) > int(newest.manifest.version)
 
     async def _load(self, entry: Entry) -> LoadedModel:
-        try:
-            runner = await asyncio.to_thread(self._make_runner, entry)
-        except ModelNotFound:
-            raise  # remembering it would let callers fill the memory with names
-        except TidegateError as error:
-            self._refused(entry, error)
-            raise
-        except Exception as error:
-            public = incident(error)
-            self._refused(entry, public)
-            raise public from None
-        self._failures.pop(entry, None)
+        runner = await self._loader.load(entry)
         model = LoadedModel(runner, self._make_engine(runner))
         self._ready[entry] = model
-        self._report(model)
+        self._report.loaded(runner)
         self.on_change(entry, True)
         return model
-
-    def _refused(self, entry: Entry, error: TidegateError) -> None:
-        self._failures[entry] = str(error)
-        self._metrics.model_load_failures.labels(*entry).inc()
-        log.error("model refused", extra={"model": "/".join(entry), "why": str(error)})
-
-    def _make_runner(self, entry: Entry) -> Runner:
-        return Runner(self._repository.read(*entry), self._options.runner)
 
     def _make_engine(self, runner: Runner) -> Engine:
         return Engine(
@@ -243,28 +281,3 @@ class ModelPool:
             max_queue_delay_us=self._options.max_queue_delay_us,
             meter=EngineMeter(self._metrics, runner.manifest.name, runner.manifest.version),
         )
-
-    def _report(self, model: LoadedModel) -> None:
-        runner, entry = model.runner, model.entry
-        self._metrics.model_info.labels(*self._info_labels(model)).set(1)
-        self._metrics.model_batch_exact.labels(*entry).set(runner.exactness.exact)
-        self._metrics.model_load_seconds.labels(*entry).set(runner.load_s)
-        self._metrics.model_warmup_seconds.labels(*entry).set(runner.warmup_s)
-        facts = {
-            "model": runner.manifest.label,
-            "device": runner.device,
-            "batch_exactness": runner.batch_exactness.value,
-            "load_s": round(runner.load_s, 3),
-            "warmup_s": round(runner.warmup_s, 3),
-            "state_bytes": runner.arena.slot_bytes,
-        }
-        if not runner.manifest.has_batch_axis:
-            facts["batching"] = "off: the graph takes one row at a time"
-        if runner.exactness.detail:
-            facts["probe"] = runner.exactness.detail
-        exact = runner.batch_exactness is BatchExactness.EXACT
-        log.log(logging.INFO if exact else logging.WARNING, "model loaded", extra=facts)
-
-    def _info_labels(self, model: LoadedModel) -> tuple[str, ...]:
-        runner = model.runner
-        return (*model.entry, runner.manifest.sha256, runner.device, runner.batch_exactness.value)

@@ -14,146 +14,49 @@ docs/model-package.md describes every key.
 from __future__ import annotations
 
 import tomllib
-from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tidegate.config import first_problem
 from tidegate.errors import PackageError
-from tidegate.tensor import DType
+from tidegate.model.forecast import ForecastRules, check_carried, check_forecast
+from tidegate.model.specs import (
+    BATCH,
+    TIME,
+    ConstantInput,
+    Dim,
+    InitialFile,
+    InitialValue,
+    InputSpec,
+    OutputSpec,
+    Shaped,
+    StatePair,
+    Strict,
+)
 
-BATCH: Final = "batch"
-TIME: Final = "time"
+__all__ = [
+    "BATCH",
+    "TIME",
+    "ConstantInput",
+    "Dim",
+    "InitialFile",
+    "InitialValue",
+    "InputSpec",
+    "Manifest",
+    "OutputSpec",
+    "StatePair",
+    "TimeRules",
+    "format_manifest",
+    "parse_manifest",
+]
 
-Dim = Annotated[int, Field(ge=1)] | Literal["batch", "time"]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 VersionNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Shaped(_Strict):
-    """A tensor of the graph with its axes marked."""
-
-    dtype: DType
-    shape: tuple[Dim, ...]
-
-    @field_validator("shape")
-    @classmethod
-    def _marks_are_unique(cls, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-        for mark in (BATCH, TIME):
-            if shape.count(mark) > 1:
-                raise ValueError(f"{mark!r} marks more than one axis of {list(shape)}")
-        return shape
-
-    @property
-    def batch_axis(self) -> int | None:
-        """Position of the batch axis; None when the graph takes a fixed batch."""
-        return self.shape.index(BATCH) if BATCH in self.shape else None
-
-    @property
-    def time_axis(self) -> int | None:
-        """Position of the time axis; None when the graph takes one step at a time."""
-        return self.shape.index(TIME) if TIME in self.shape else None
-
-    @cached_property
-    def step_shape(self) -> tuple[int, ...]:
-        """Shape for one step of one session: the unmarked axes, in order."""
-        return tuple(d for d in self.shape if isinstance(d, int))
-
-    def graph_shape(self, batch: int, time: int) -> tuple[int, ...]:
-        """Shape of the tensor in a run of `batch` rows and `time` steps."""
-        marks = {BATCH: batch, TIME: time}
-        return tuple(d if isinstance(d, int) else marks[d] for d in self.shape)
-
-
-class InputSpec(_Shaped):
-    """An input that the client sends at every step."""
-
-    name: Name
-
-    features: tuple[str, ...] = ()
-    """Names of the elements of the last axis."""
-
-    units: tuple[str, ...] = ()
-    """Units of the elements of the last axis; "" for a number without one."""
-
-    typical: tuple[float, float] | None = None
-    """Range that most values fall in; the batch-exact probe draws from it."""
-
-    accepts_missing: bool = False
-    """NaN means "missing" and reaches the graph; otherwise it is refused."""
-
-    @model_validator(mode="after")
-    def _labels_fit(self) -> InputSpec:
-        width = self.step_shape[-1] if self.step_shape else 1
-        for key in ("features", "units"):
-            labels = getattr(self, key)
-            if labels and len(labels) != width:
-                raise ValueError(f"{key}: {len(labels)} given for a last axis of {width}")
-        return self
-
-
-class OutputSpec(_Shaped):
-    """An output that the client gets at every step."""
-
-    name: Name
-
-    features: tuple[str, ...] = ()
-    """Names of what is predicted, in the order of the axis that holds it."""
-
-    units: tuple[str, ...] = ()
-
-    horizon_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """How many steps ahead each element looks. With quantiles the step shape is
-    [horizons, quantiles]; without, [horizons]. Empty: the same step."""
-
-    quantile_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Quantile levels of the last axis, ascending; empty: a point forecast."""
-
-
-class InitialFile(_Strict):
-    """The initial value of a state is a .npy file in the package."""
-
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npy$")]
-
-
-class InitialValue(_Strict):
-    """The initial value of a state is the same number everywhere."""
-
-    value: float
-
-
-class StatePair(_Shaped):
-    """A tensor that goes in as `input_name` and comes out, one step later, as `output_name`."""
-
-    input_name: Name
-    output_name: Name
-    initial: Literal["zeros"] | InitialValue | InitialFile = "zeros"
-
-    @field_validator("shape")
-    @classmethod
-    def _no_time_axis(cls, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-        if TIME in shape:
-            raise ValueError(f"a state has no time axis, got {list(shape)}")
-        return shape
-
-
-class ConstantInput(_Strict):
-    """An input of the graph that is the same in every run, such as a sample rate."""
-
-    name: Name
-    dtype: DType
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    value: float
-
-
-class TimeRules(_Strict):
+class TimeRules(Strict):
     """How a series is turned into steps; run by training, the client and the CLI alike."""
 
     cadence_s: Annotated[float, Field(ge=0)] = 0.0
@@ -166,7 +69,7 @@ class TimeRules(_Strict):
     """What a missing value becomes before it is sent: an error, or the last value seen."""
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything that a server must know to run the ONNX file beside it."""
 
     format: Literal[1] = 1
@@ -184,6 +87,9 @@ class Manifest(_Strict):
     constants: tuple[ConstantInput, ...] = ()
     time: TimeRules = TimeRules()
 
+    forecast: ForecastRules | None = None
+    """How coming steps are forecast from a session's state; None: they cannot be."""
+
     batching: Literal["when-exact", "always"] = "when-exact"
     """"when-exact" batches only what the probe finds bit-identical; "always" batches all the same
     and gives up promise P1."""
@@ -191,7 +97,7 @@ class Manifest(_Strict):
     batch_exact: bool | None = None
     """What the probe found when the package was written; the server proves it again at load."""
 
-    provenance: dict[str, Any] = {}
+    provenance: dict[str, Any] = Field(default={})
     """Recipe, data hash, library versions, seed, metrics on held-out data."""
 
     @model_validator(mode="after")
@@ -207,13 +113,20 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _axes_agree(self) -> Manifest:
-        shaped: list[_Shaped] = [*self.inputs, *self.outputs, *self.states]
+        shaped: list[Shaped] = [*self.inputs, *self.outputs, *self.states]
         batched = [t.batch_axis is not None for t in shaped]
         if any(batched) and not all(batched):
             raise ValueError("either every input, output and state marks a batch axis or none does")
         timed = [t.time_axis is not None for t in (*self.inputs, *self.outputs)]
         if any(timed) and not all(timed):
             raise ValueError("either every input and output marks a time axis or none does")
+        return self
+
+    @model_validator(mode="after")
+    def _forecast_can_be_made(self) -> Manifest:
+        check_carried(self.outputs, self.states)
+        if self.forecast is not None:
+            check_forecast(self.forecast, self.inputs, self.outputs, self.states)
         return self
 
     @property

@@ -4,10 +4,10 @@ A version is a whole number from 1, so "latest" is the greatest. Whatever else l
 alone: recipes beside the versions, folders being written (their names start with a dot).
 
 A name or version from a client is only ever looked up among the folders found, never made part of a
-path, so it cannot name a folder elsewhere. A package that has been read must stay as it was for as
+path, so it cannot name a folder elsewhere. A package that has been loaded must stay as it was for as
 long as the server runs: sessions are pinned to its version and would go on with other weights.
 
-Holds no lock: any thread may call it, and two that read one version at once read the same bytes.
+Holds no lock: any thread may call it; `hold` is called by one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ class Entry(NamedTuple):
 
 
 class Repository:
-    """The packages under one folder, as they are at the time of each call."""
+    """The packages under one folder, as they are at the time of each call.
+
+    Attributes:
+        root: The folder.
+    """
 
     def __init__(self, root: Path) -> None:
         """Open a repository.
@@ -45,8 +49,8 @@ class Repository:
         Raises:
             ConfigError: There is no such folder.
         """
-        self._root = root
-        self._known: dict[Entry, Manifest] = {}
+        self.root = root
+        self._held: dict[Entry, Manifest] = {}
         self._names()
 
     def entries(self) -> list[Entry]:
@@ -75,13 +79,28 @@ class Repository:
         Raises:
             ModelNotFound: The repository has no such model or version.
             PackageError: The package is not what its manifest says, its manifest is of another name
-                or version, or it has changed since it was first read.
+                or version, or it has changed since it was loaded.
         """
         entry = self._entry(name, version)
-        package = read_package(self._root / entry.name / entry.version)
+        package = read_package(self.folder(entry))
         self._check_place(entry, package)
         self._check_unchanged(entry, package)
         return package
+
+    def hold(self, manifest: Manifest) -> None:
+        """A version has been loaded from what was read: from now on anything else is refused.
+
+        What was read and refused is not held, so that it can be mended under its number.
+        """
+        self._held.setdefault(Entry(manifest.name, manifest.version), manifest)
+
+    def is_held(self, entry: Entry) -> bool:
+        """Whether the version has been loaded since the server started."""
+        return entry in self._held
+
+    def folder(self, entry: Entry) -> Path:
+        """Where the package of a version lies."""
+        return self.root / entry.name / entry.version
 
     def _entry(self, name: str, version: str) -> Entry:
         if version in ("", LATEST):
@@ -102,15 +121,15 @@ class Repository:
                 )
 
     def _check_unchanged(self, entry: Entry, package: ModelPackage) -> None:
-        known = self._known.setdefault(entry, package.manifest)
-        if package.manifest.sha256 != known.sha256:
+        held = self._held.get(entry, package.manifest)
+        if package.manifest.sha256 != held.sha256:
             raise PackageError(
-                f"{package.path}: sha256: expected {known.sha256} as first read, got {package.manifest.sha256}: "
+                f"{package.path}: sha256: expected {held.sha256} as loaded, got {package.manifest.sha256}: "
                 "publish other bytes as the next version"
             )
-        if package.manifest != known:
+        if package.manifest != held:
             raise PackageError(
-                f"{package.path / MANIFEST_FILE}: changed since it was first read: publish it as the next version"
+                f"{package.path / MANIFEST_FILE}: changed since it was loaded: publish it as the next version"
             )
 
     def _versions_of(self, name: str) -> list[str]:
@@ -124,12 +143,16 @@ class Repository:
 
     def _names(self) -> list[str]:
         try:
-            return sorted(name for name in _folders(self._root) if not name.startswith("."))
+            return sorted(name for name in _folders(self.root) if not name.startswith("."))
         except OSError as error:
-            raise ConfigError(f"--models: {self._root}: {error.strerror}") from error
+            raise ConfigError(f"--models: {self.root}: {error.strerror}") from error
 
     def _versions(self, name: str) -> list[str]:
-        return sorted(filter(_VERSION.fullmatch, _folders(self._root / name)), key=int)
+        try:
+            folders = _folders(self.root / name)
+        except OSError:  # the model has just been removed, or is not for us to read
+            return []
+        return sorted(filter(_VERSION.fullmatch, folders), key=int)
 
 
 def _folders(parent: Path) -> list[str]:

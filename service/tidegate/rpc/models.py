@@ -67,10 +67,11 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: UnaryContext) -> pb.LoadModelResponse:
-        """Load a version from the repository."""
+        """Load a version from the repository; it stays loaded until it is unloaded by name."""
         self._manager.check_running()
         check_model(request.version.name, request.version.version)
         model = await self._pool.load(request.version.name, request.version.version)
+        self._pool.keep(model)
         return pb.LoadModelResponse(model=_model(self._pool.find(*model.entry)))
 
     async def UnloadModel(
@@ -81,6 +82,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         status = self._pool.find(request.version.name, request.version.version)
         if status.model is not None:
             self._manager.unload(status.model)
+            self._pool.withdraw(status.entry)
         return pb.UnloadModelResponse()
 
 

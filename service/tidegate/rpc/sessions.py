@@ -15,6 +15,7 @@ from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.resume import NO_EPOCH
 from tidegate.rpc import convert, tensors
 from tidegate.rpc.streaming import Connection, Context
+from tidegate.session.forecasting import Forecaster
 from tidegate.session.inspecting import Inspector
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest
@@ -41,6 +42,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     def __init__(self, manager: SessionManager, metrics: Metrics) -> None:
         self._manager = manager
         self._calls = SingleCalls(manager)
+        self._forecaster = Forecaster(manager)
         self._inspector = Inspector(manager)
         self._metrics = metrics
         self._connections: set[Connection] = set()
@@ -124,8 +126,16 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def ForecastSession(
         self, request: pb.ForecastSessionRequest, context: UnaryContext
     ) -> pb.ForecastSessionResponse:
-        """Not offered yet."""
-        raise _later("ForecastSession")
+        """Roll the next steps from the live state of a session, which does not advance."""
+        model = await self._forecaster.model_of(request.session_id)
+        future = tensors.read_future(model.manifest, request.future_inputs)
+        made = await self._forecaster.forecast(request.session_id, model, request.num_steps, future)
+        return pb.ForecastSessionResponse(
+            next_step=made.next_step,
+            horizon_steps=made.horizon_steps,
+            outputs=[tensors.write_tensor(spec, values) for spec, values in made.outputs],
+            inputs=[tensors.write_tensor(spec, values) for spec, values in made.inputs],
+        )
 
     async def InspectSession(
         self, request: pb.InspectSessionRequest, context: UnaryContext

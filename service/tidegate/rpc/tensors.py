@@ -36,9 +36,39 @@ def read_inputs(manifest: Manifest, tensors: Sequence[session_pb2.Tensor]) -> li
     return [a[None] for a in arrays]
 
 
+def read_future(manifest: Manifest, tensors: Sequence[session_pb2.Tensor]) -> dict[str, Array]:
+    """Read inputs of steps that have not happened yet; any of them may be left out, and have fewer steps.
+
+    Returns:
+        By name, `[steps, step_shape...]`.
+
+    Raises:
+        InvalidRequest: An input is unknown, named twice, or not of the model's type and shape.
+    """
+    specs = {i.name: i for i in manifest.inputs}
+    future: dict[str, Array] = {}
+    for tensor in tensors:
+        name = tensor.name or (manifest.inputs[0].name if len(specs) == 1 else "")
+        if name not in specs or name in future:
+            expected = ", ".join(specs)
+            raise InvalidRequest(f"future_inputs: expected each of {expected} at most once, got {name!r}")
+        future[name] = _read(specs[name], tensor)
+    return future
+
+
 def write_outputs(manifest: Manifest, outputs: Sequence[Array]) -> list[session_pb2.Tensor]:
     """Write `[steps, step_shape...]` arrays, as numbers and not as bytes: single calls are for people."""
-    return [_write(spec, values) for spec, values in zip(manifest.outputs, outputs, strict=False)]
+    return [write_tensor(spec, values) for spec, values in zip(manifest.outputs, outputs, strict=False)]
+
+
+def write_tensor(spec: InputSpec | OutputSpec, values: Array) -> session_pb2.Tensor:
+    """Write an array of an input or output as numbers."""
+    return session_pb2.Tensor(
+        name=spec.name,
+        data_type=DATA_TYPES[spec.dtype],
+        shape=values.shape,
+        values=values.astype(np.float64).ravel().tolist(),
+    )
 
 
 def write_trace(number: int, layer: LayerTrace) -> session_pb2.LayerTrace:
@@ -107,12 +137,3 @@ def _from_values(what: str, spec: InputSpec, values: Sequence[float]) -> Array:
     if wrong.any():
         raise InvalidRequest(f"{what} values: expected {spec.dtype}, got {numbers[wrong][0]:g}")
     return numbers.astype(spec.dtype.numpy)
-
-
-def _write(spec: OutputSpec, values: Array) -> session_pb2.Tensor:
-    return session_pb2.Tensor(
-        name=spec.name,
-        data_type=DATA_TYPES[spec.dtype],
-        shape=values.shape,
-        values=values.astype(np.float64).ravel().tolist(),
-    )

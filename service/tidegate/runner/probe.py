@@ -141,7 +141,7 @@ def _across_rows(graph: Graph, case: _Case, max_rows: int) -> Iterator[_Finding]
 
 def _case(graph: Graph, rng: np.random.Generator, num_rows: int, num_steps: int, scale: float) -> _Case:
     manifest = graph.manifest
-    inputs = [_draw_input(rng, i, (num_rows, num_steps, *i.step_shape), scale) for i in manifest.inputs]
+    inputs = [draw_input(rng, i, (num_rows, num_steps, *i.step_shape), scale) for i in manifest.inputs]
     states = [_draw(rng, s.dtype, s.graph_shape(num_rows, 1), *_range(s.dtype, 1.0)) for s in manifest.states]
     return _Case(inputs, states, _alone(graph, inputs, states))
 
@@ -168,7 +168,8 @@ def _stepwise(graph: Graph, inputs: list[Array], states: list[Array], steps_per_
     return _Trace([np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], states)
 
 
-def _draw_input(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], scale: float) -> Array:
+def draw_input(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], scale: float) -> Array:
+    """Random values that an input takes, about as large as `scale` unless the manifest tells its range."""
     return _draw(rng, spec.dtype, shape, *(spec.typical or _range(spec.dtype, scale)))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from tidegate.model.manifest import Manifest
 from tidegate.model.package import ModelPackage
+from tidegate.runner.carried import check_carried
 from tidegate.runner.graph import Graph
 from tidegate.runner.ort import Device
 from tidegate.runner.places import PLACES
@@ -60,6 +61,7 @@ class Runner:
         exactness: What the probe found.
         batch_exactness: What follows from it for promise P1.
         arena: The states of its sessions.
+        max_slice_steps: Steps of one row that run before others get their turn.
         load_s: Seconds that loading and probing took.
         warmup_s: Seconds that the warm-up took.
     """
@@ -77,6 +79,7 @@ class Runner:
         self.device: Device = options.device
         self._graph = Graph(package, device=options.device, threads=options.intra_op_threads)
         self._graph.dry_run(package.initial_states)
+        check_carried(self._graph, package.initial_states)
         self.exactness: Exactness = probe(
             self._graph, max_rows=options.max_batch_size, max_steps=options.max_slice_steps
         )
@@ -88,6 +91,7 @@ class Runner:
         self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
         self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
         self._twins = Twins(options.max_sessions)
+        self.max_slice_steps = options.max_slice_steps
         loaded = time.perf_counter()
         self._warm_up(options.max_batch_size)
         self.load_s, self.warmup_s = loaded - started, time.perf_counter() - loaded
@@ -110,6 +114,22 @@ class Runner:
         outputs, states = self._advance(inputs, self.arena.gather(location))
         self.arena.scatter(location, states)
         return outputs
+
+    def copy_states(self, slots: SlotArray) -> list[Array]:
+        """Copies of states, as `roll` takes and gives them: where the graph runs, in its own layout."""
+        return self.arena.gather(self.arena.locate(slots))
+
+    def roll(self, inputs: Sequence[Array], states: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Run steps on states that are nobody's: no session advances.
+
+        Args:
+            inputs: One array per model input, `[n, T, step_shape...]`.
+            states: Of n rows, from `copy_states` or an earlier roll; n is 1 unless rows may share a run.
+
+        Returns:
+            One array per model output, `[n, T, step_shape...]`, and the states after the last step.
+        """
+        return self._advance(inputs, states)
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the padding slot, which no session owns, has been written."""

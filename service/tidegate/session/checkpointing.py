@@ -162,7 +162,7 @@ class Checkpointer:
     async def _save_piece(self, table: SessionTable, slots: SlotArray) -> None:
         numbers = table.number[slots]
         await self._enroll(table, slots[~table.is_stored[slots]])
-        piece = await self._capture(table, slots, numbers)
+        piece = await table.model.engine.errands.look(lambda: self._copy(table, slots, numbers))
         if piece is None:
             return
         try:
@@ -184,20 +184,8 @@ class Checkpointer:
         still = table.number[slots] == [record.number for record in records]
         table.is_stored[slots[still]] = True
 
-    async def _capture(self, table: SessionTable, slots: SlotArray, numbers: IntArray) -> _Piece | None:
-        """Copy states between two batches; sessions that have gone meanwhile are left out."""
-        captured: asyncio.Future[_Piece | None] = asyncio.get_running_loop().create_future()
-
-        def copy() -> None:
-            try:
-                captured.set_result(self._copy(table, slots, numbers))
-            except Exception as error:  # it must reach us, not the engine
-                captured.set_exception(error)
-
-        table.model.engine.when_settled(slots, copy)
-        return await captured
-
     def _copy(self, table: SessionTable, slots: SlotArray, numbers: IntArray) -> _Piece | None:
+        """Copy states, between two batches; sessions that have gone meanwhile are left out."""
         here = (table.number[slots] == numbers) & table.is_stored[slots] & ~table.frozen[slots]
         here &= table.books.is_dirty(slots, table.next_step[slots])
         slots, numbers = slots[here], numbers[here]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 import numpy as np
@@ -40,13 +39,7 @@ async def copy_state(returner: Returner, session_id: str) -> StateCopy:
     """
     check_session_id(session_id)
     async with returner.present(session_id, Event.READ) as (table, slot):
-        slots = np.array([slot], np.int32)
-        settled: asyncio.Future[StateCopy] = asyncio.get_running_loop().create_future()
-
-        def copy() -> None:
-            if not settled.done():
-                states = table.model.runner.arena.read(slots)
-                settled.set_result(StateCopy(table.model, int(table.next_step[slot]), states))
-
-        table.model.engine.when_settled(slots, copy)
-        return await settled
+        arena = table.model.runner.arena
+        return await table.model.engine.errands.look(
+            lambda: StateCopy(table.model, int(table.next_step[slot]), arena.read(np.array([slot], np.int32)))
+        )

@@ -69,15 +69,13 @@ class Creator:
             ModelNotFound: The version has left the repository.
             PackageError: It has been unloaded, and is refused now.
         """
-        table = self._registry.table_of(await self._pool.resolve(*model))
-        await self._passivator.make_room(table, len(ids))
-        # Once more: while others had their turn it may have been unloaded.
-        table = self._registry.table_of(await self._pool.resolve(*table.key))
-        room = min(len(ids), table.pool.num_free)
-        results: list[Place | TidegateError] = [table.full(self._retry_after_s)] * len(ids)
-        if room:
-            results[:room] = await to_the_end(self._create(table, list(ids[:room]), claimant))
-        return results
+        loaded = await self._pool.resolve(*model)
+        table = self._registry.table_of(loaded)
+        with loaded.in_use():
+            await self._passivator.make_room(table, len(ids))
+            room = min(len(ids), table.pool.num_free)
+            made = await to_the_end(self._create(table, list(ids[:room]), claimant)) if room else []
+        return [*made, *(table.full(self._retry_after_s) for _ in ids[room:])]
 
     async def _create(
         self, table: SessionTable, ids: list[str], claimant: Claimant

@@ -259,6 +259,8 @@ class SessionManager:
         count = self.registry.table_of(model).num_sessions
         if count:
             raise ModelInUse(f"{model.manifest.label} has {count} sessions in memory: end them first")
+        if model.is_in_use:
+            raise ModelInUse(f"{model.manifest.label}: a session is being opened on it")
         for stream in self._streams.values():
             stream.handles.forget(self.registry.table_of(model))
         self.registry.forget_table(model)

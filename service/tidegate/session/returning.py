@@ -191,11 +191,11 @@ class Returner:
     ) -> list[Place | TidegateError]:
         good, chosen, refused = choose(sessions, reaches)
         results: dict[int, Place | TidegateError] = dict(refused)
-        table = self._registry.table_of(await self._pool.resolve(*key))
-        await self._passivator.make_room(table, len(good))
-        found = await self._fetch(table, chosen, claimant)
-        # Once more: while others had their turn the version may have been unloaded.
-        table = self._registry.table_of(await self._pool.resolve(*key))
+        loaded = await self._pool.resolve(*key)
+        table = self._registry.table_of(loaded)
+        with loaded.in_use():
+            await self._passivator.make_room(table, len(good))
+            found = await self._fetch(table, chosen, claimant)
         for i, session in zip(good, chosen.sessions, strict=True):
             if session.session_id not in found:
                 results[i] = _unreadable(session)

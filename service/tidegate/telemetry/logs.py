@@ -18,7 +18,7 @@ import structlog
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
-QUIETED = ("grpc", "aiohttp", "asyncio")
+QUIETED = ("grpc", "aiohttp", "asyncio", "watchfiles")
 """Libraries whose messages below a warning are of no use to an operator."""
 
 

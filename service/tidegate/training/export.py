@@ -23,11 +23,13 @@ from torch import nn
 
 from tidegate.config import first_problem
 from tidegate.errors import PackageError
+from tidegate.model.forecast import ForecastRules
 from tidegate.model.manifest import InitialFile, InputSpec, Manifest, OutputSpec, StatePair, TimeRules
 from tidegate.model.package import MODEL_FILE, ModelPackage, content_hash, npy_bytes, write_package
 from tidegate.runner.graph import Graph
 from tidegate.runner.probe import probe
 from tidegate.tensor import Array
+from tidegate.training.carrying import with_unread_states
 from tidegate.training.cells import RecurrentStack
 from tidegate.training.check import check_cells, check_export
 
@@ -51,6 +53,7 @@ def export_package(
     initial_states: Mapping[str, Array] | None = None,
     examples: Mapping[str, Array] | None = None,
     time: TimeRules | None = None,
+    forecast: ForecastRules | None = None,
     batching: Literal["when-exact", "always"] = "when-exact",
     description: str = "",
     provenance: Mapping[str, Any] | None = None,
@@ -70,6 +73,8 @@ def export_package(
         examples: By input or state name, values to check with, [N, step_shape]; needed where normally
             distributed ones would make no sense to the module.
         time: How a series becomes steps.
+        forecast: How coming steps are forecast from a session's state; carrying.py gives a module the
+            states that this needs.
         batching: See the manifest.
         description: One line for people.
         provenance: Where the model comes from: plain values, lists and dicts.
@@ -91,6 +96,7 @@ def export_package(
             "outputs": tuple(outputs),
             "states": tuple(states),
             "time": time or TimeRules(),
+            "forecast": forecast,
             "batching": batching,
             "provenance": dict(provenance or {}),
         }
@@ -130,7 +136,7 @@ def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
                 opset_version=OPSET,
                 dynamo=False,
             )
-            return target.read_bytes()
+            return with_unread_states(target.read_bytes(), manifest)
     except Exception as error:  # whatever the module or the exporter raises, the caller learns which model
         raise PackageError(f"{manifest.label}: PyTorch cannot export the module: {error}") from error
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from tidegate.model.forecast import DirectRules
 from tidegate.model.manifest import BATCH, TIME, Dim, OutputSpec
 from tidegate.tensor import DType
+from tidegate.training.carrying import carry_last_answers
 from tidegate.training.data import Series, input_spec, read_series, split_series
 from tidegate.training.evaluation import Scores, score
 from tidegate.training.export import export_package
@@ -71,16 +73,21 @@ def run_recipe(
 
 def _export(network: Forecaster, recipe: Recipe, repository: Path, provenance: dict[str, Any]) -> Path:
     has_time_axis = network.cells.has_time_loop
+    output = output_spec(recipe, has_time_axis=has_time_axis)
+    carrying = carry_last_answers(
+        network if has_time_axis else SingleStep(network), [output], network.state_pairs()
+    )
     return export_package(
-        network if has_time_axis else SingleStep(network),
+        carrying.module,
         repository=repository,
         name=recipe.name,
         version=recipe.version,
         description=recipe.description,
         inputs=[input_spec(recipe.data, has_time_axis=has_time_axis)],
-        outputs=[output_spec(recipe, has_time_axis=has_time_axis)],
-        states=network.state_pairs(),
+        outputs=carrying.outputs,
+        states=carrying.states,
         time=recipe.data.time,
+        forecast=DirectRules(mode="direct", outputs=(output.name,)),
         provenance=provenance,
     )
 

@@ -401,7 +401,10 @@ class ForecastSessionRequest(google.protobuf.message.Message):
     num_steps: builtins.int
     @property
     def future_inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tensor]:
-        """Inputs that are known ahead (a calendar, a plan): [num_steps, step_shape...]."""
+        """Inputs that are known ahead (a calendar, a plan): [num_steps, step_shape...]. In elements that the
+        model feeds back, NaN means "as predicted", and so do steps that are left out; any other value is
+        taken instead. What is needed and missing is asked for by INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
@@ -420,17 +423,35 @@ class ForecastSessionResponse(google.protobuf.message.Message):
 
     NEXT_STEP_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    HORIZON_STEPS_FIELD_NUMBER: builtins.int
     next_step: builtins.int
-    """The step that the forecast starts from."""
+    """The step that the forecast starts from: the session has had so many."""
     @property
-    def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tensor]: ...
+    def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tensor]:
+        """A model that feeds back: its answers to the coming steps, [num_steps, step_shape...]. A model that
+        looks ahead by itself: its last answer, the horizon axis first and cut to num_steps.
+        """
+
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tensor]:
+        """A model that feeds back: what the coming steps were fed with, [num_steps, step_shape...]."""
+
+    @property
+    def horizon_steps(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """For each row of these tensors, how many steps it lies after the last one that was applied: row i
+        speaks of step next_step - 1 + horizon_steps[i].
+        """
+
     def __init__(
         self,
         *,
         next_step: builtins.int = ...,
         outputs: collections.abc.Iterable[Global___Tensor] | None = ...,
+        inputs: collections.abc.Iterable[Global___Tensor] | None = ...,
+        horizon_steps: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_step", b"next_step", "outputs", b"outputs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["horizon_steps", b"horizon_steps", "inputs", b"inputs", "next_step", b"next_step", "outputs", b"outputs"]) -> None: ...
 
 Global___ForecastSessionResponse: typing_extensions.TypeAlias = ForecastSessionResponse
 

@@ -145,7 +145,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForecastSession(self, request, context):
-        """Roll the next steps from the live state without advancing it.
+        """Roll the next steps from the live state without advancing it. UNIMPLEMENTED where the model's
+        package does not say how.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -298,7 +298,9 @@ class SessionServiceStub(typing.Generic[_SessionServiceStreamType, _SessionServi
     ImportSession: _SessionServiceImportSessionType
 
     ForecastSession: _SessionServiceForecastSessionType
-    """Roll the next steps from the live state without advancing it."""
+    """Roll the next steps from the live state without advancing it. UNIMPLEMENTED where the model's
+    package does not say how.
+    """
 
     InspectSession: _SessionServiceInspectSessionType
     """The gates and memories of every layer for the steps given, without advancing the session."""
@@ -415,7 +417,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: tidegate.v1.session_pb2.ForecastSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[tidegate.v1.session_pb2.ForecastSessionResponse, collections.abc.Awaitable[tidegate.v1.session_pb2.ForecastSessionResponse]]:
-        """Roll the next steps from the live state without advancing it."""
+        """Roll the next steps from the live state without advancing it. UNIMPLEMENTED where the model's
+        package does not say how.
+        """
 
     @abc.abstractmethod
     def InspectSession(
