@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
+from support.session_bench import LIMITS, SessionBench
+from support.session_clients import StreamClient, outcome_of, series
 from tidegate.errors import Displaced, InvalidRequest, MessageTooLarge, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.frames import Refusals

@@ -6,7 +6,8 @@ import asyncio
 
 import numpy as np
 
-from support.session_bench import SessionBench, outcome_of, series
+from support.session_bench import SessionBench
+from support.session_clients import outcome_of, series
 from tidegate.errors import Displaced, SessionLost, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.open_request import OpenMode
@@ -143,7 +144,7 @@ async def test_a_slot_freed_while_others_are_resumed_is_not_taken_for_the_old_se
     taken = await opening
 
     assert {i: type(e) for i, e in taken.errors.items()} == {1: SessionNotFound}
-    place = bench.manager.registry.get("c")
+    place = bench.place("c")
     assert place.owner == older.stream.number
     assert stranger.handles[0] not in [h for notice in older.notices for h in notice.handles.tolist()]
 

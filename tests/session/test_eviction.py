@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
+from support.session_bench import LIMITS, SessionBench
+from support.session_clients import StreamClient, outcome_of, series
 from tidegate.errors import SessionLost
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.open_request import OpenMode

@@ -47,7 +47,7 @@ async def test_an_attached_session_is_seen_from_where_it_is_and_stays_there(
     client = bench.client()
     handles = (await client.open("a", model="lstm")).handles
     await client.send(handles, [0], X[:, :8]).done.wait()
-    table, slot = bench.manager.registry.get("a")
+    table, slot = bench.place("a")
     before = [s.tobytes() for s in table.model.runner.arena.read(np.array([slot], np.int32))]
 
     seen = await viewer.look("a", X[:, 8:16])

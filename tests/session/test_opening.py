@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench, outcome_of
+from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
+from support.session_clients import outcome_of
 from tidegate.errors import (
     ArenaFull,
     InvalidRequest,
@@ -25,7 +26,7 @@ from tidegate.session.open_request import OpenMode
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
 
 
-# The session "known" stands at step 2; "lost" was evicted; "new" was never there.
+# The session "known" stands at step 2; "lost" has a tombstone; "new" was never there.
 MATRIX = [
     ("new", CREATE, None, None, 0),
     ("new", CREATE, 0, None, 0),
@@ -63,8 +64,7 @@ async def test_how_a_session_may_be_opened(
     opened = await earlier.open("lost", "known")
     await earlier.steps(opened.handles[1], 0, [1, 1])
     await earlier.close(opened.handles[0])
-    bench.manager.registry.get("lost").table.last_used_s[1] = -LIMITS.detached_idle_timeout_s
-    assert bench.manager.evict_idle() == 1
+    await bench.lose("lost")
     earlier.leave()
 
     result = await bench.client(b"later").open(session_id, mode=mode, have=[have], held_from=[held_from])

@@ -7,7 +7,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench, series
+from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
+from support.session_clients import Caller
 from tidegate.errors import (
     ArenaFull,
     Displaced,
@@ -24,36 +25,14 @@ from tidegate.errors import (
 )
 from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.outputs import OutputSelection
-from tidegate.session.open_request import OpenMode, OpenRequest
-from tidegate.session.single import SingleCalls
+from tidegate.session.open_request import OpenMode
 
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
 
 
-class Caller:
-    """Makes single calls as the servicer does."""
-
-    def __init__(self, bench: SessionBench) -> None:
-        self.calls = SingleCalls(bench.manager)
-
-    async def step(
-        self,
-        session_id: str,
-        first_step: int,
-        values: list[float],
-        *,
-        mode: OpenMode = RESUME,
-        model: str = "counter",
-        outputs: OutputSelection = OutputSelection.ALL,
-    ) -> tuple[list[float], int]:
-        request = OpenRequest(model, "", "", mode, [session_id], [None], [None], [0], b"", 0)
-        answer = await self.calls.step(request, first_step, lambda _: [series(values)], outputs)
-        return [float(v) for v in answer.outputs[0][:, 0]] if answer.outputs else [], answer.next_step
-
-
 @pytest.fixture
 def caller(bench: SessionBench) -> Caller:
-    return Caller(bench)
+    return bench.caller()
 
 
 async def test_a_session_is_created_stepped_and_stays_detached(bench: SessionBench, caller: Caller) -> None:
@@ -104,9 +83,7 @@ async def test_what_forbids_a_step(
     bench: SessionBench, caller: Caller, session_id: str, mode: OpenMode, error: type[TidegateError]
 ) -> None:
     await caller.step("lost", 0, [1], mode=CREATE)
-    table, slot = bench.manager.registry.get("lost")
-    table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1
-    bench.manager.evict_idle()
+    await bench.lose("lost")
     await caller.step("known", 0, [1], mode=CREATE)
 
     with pytest.raises(error):

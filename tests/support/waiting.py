@@ -1,4 +1,4 @@
-"""Waiting for what another process does without telling."""
+"""Waiting for what others do without telling."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = EVE
         assert time.monotonic() - start_s < within_s, f"not so within {within_s} s"
         await asyncio.sleep(INTERVAL_S)
     return time.monotonic() - start_s
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Let the other tasks of this event loop go on until something is so.
+
+    Raises:
+        AssertionError: It never was.
+    """
+    deadline_s = time.monotonic() + EVENTUALLY_S
+    while not fact():
+        assert time.monotonic() < deadline_s, f"not so within {EVENTUALLY_S} s"
+        await asyncio.sleep(0)
