@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -68,16 +69,16 @@ class Opener:
         self._check(request)
         stream.handles.check_room(len(request.session_ids))
         result = _nothing_opened(request)
-        version = request.version
-        for start in range(0, len(request.session_ids), PIECE):
-            table = None
+        table = None
+        with ExitStack() as until_opened:
             if request.mode is not OpenMode.RESUME:
-                # Asked for again with each piece: while others had their turn it may have been unloaded.
-                model = await self._pool.resolve(request.model, version, request.sha256)
-                version, table = model.manifest.version, self._registry.table_of(model)
-            piece = range(start, min(start + PIECE, len(request.session_ids)))
-            await self._open_piece(stream, request, result, table, piece)
-            await asyncio.sleep(0)
+                model = await self._pool.resolve(request.model, request.version, request.sha256)
+                until_opened.enter_context(model.in_use())
+                table = self._registry.table_of(model)
+            for start in range(0, len(request.session_ids), PIECE):
+                piece = range(start, min(start + PIECE, len(request.session_ids)))
+                await self._open_piece(stream, request, result, table, piece)
+                await asyncio.sleep(0)
         return result
 
     def _check(self, request: OpenRequest) -> None:
