@@ -22,7 +22,7 @@ from tidegate.engine.errands import Errands
 from tidegate.engine.frame import EngineFrame, Part
 from tidegate.engine.meter import EngineMeter
 from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
-from tidegate.errors import DeadlineExpired, TidegateError, WrongStep
+from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
 from tidegate.tensor import Array, IntArray, SlotArray, index_of
@@ -156,10 +156,9 @@ class Engine:
         """Form a batch and run it, or do an errand, or go idle."""
         self._turn_is_due = False
         self._expire(time.monotonic())
-        batch = self.errands.or_batch(self._scheduler.take)
+        self._running = batch = self.errands.or_batch(self._scheduler.take)
         if batch is None:
             return
-        self._running = batch
         started_s = time.monotonic()
         for part in batch.parts:
             part.frame.started_s = part.frame.started_s or started_s
@@ -279,7 +278,8 @@ class Engine:
         public = incident(error)
         for part in batch.parts:
             rows = part.frame.positions(part.rows)
-            self._refuse(part.frame, rows, [public] * len(rows))
+            errors = [InternalError(str(public), incident_id=public.incident_id) for _ in rows]
+            self._refuse(part.frame, rows, errors)
         self._drop_successors(batch.slots, self.next_step[batch.slots])
 
     def _drop_successors(self, slots: SlotArray, steps: IntArray) -> None:

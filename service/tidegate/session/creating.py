@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import StoreFull, StoreUnavailable, TidegateError
@@ -34,8 +35,9 @@ class Creator:
         self._passivator = passivator
         self._retry_after_s = retry_after_s
 
-    async def version(self, name: str, version: str, sha256: str) -> ModelKey:
-        """The version that new sessions are to be pinned to.
+    @asynccontextmanager
+    async def version(self, name: str, version: str, sha256: str) -> AsyncIterator[ModelKey]:
+        """The version that new sessions are to be pinned to; it stays loaded for as long as the block lasts.
 
         Args:
             name: Name of the model.
@@ -47,8 +49,9 @@ class Creator:
             ModelMismatch: The version has another hash.
             PackageError: The version is refused at load.
         """
-        manifest = (await self._pool.resolve(name, version, sha256)).manifest
-        return ModelKey(manifest.name, manifest.version, manifest.sha256)
+        loaded = await self._pool.resolve(name, version, sha256)
+        with loaded.in_use():
+            yield ModelKey(loaded.manifest.name, loaded.manifest.version, loaded.manifest.sha256)
 
     async def create(
         self, model: ModelKey, ids: Sequence[str], claimant: Claimant

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,14 +105,16 @@ class Opener:
         """
         self._check(request)
         stream.handles.check_room(len(request.session_ids))
-        model = None
-        if request.mode is not OpenMode.RESUME:
-            model = await self._creator.version(request.model, request.version, request.sha256)
         claimant = Claimant(request.client_instance, request.attempt, epoch, time.time())
-        opening = _Opening(stream, request, model, claimant, _nothing_opened(request))
-        for start in range(0, len(request.session_ids), PIECE):
-            positions = range(start, min(start + PIECE, len(request.session_ids)))
-            await to_the_end(self._open_piece(opening, positions))
+        async with AsyncExitStack() as until_opened:
+            model = None
+            if request.mode is not OpenMode.RESUME:
+                version = self._creator.version(request.model, request.version, request.sha256)
+                model = await until_opened.enter_async_context(version)
+            opening = _Opening(stream, request, model, claimant, _nothing_opened(request))
+            for start in range(0, len(request.session_ids), PIECE):
+                positions = range(start, min(start + PIECE, len(request.session_ids)))
+                await to_the_end(self._open_piece(opening, positions))
         return opening.result
 
     def _check(self, request: OpenRequest) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ConfigError
 from tidegate.repository.repository import Repository
-from tidegate.repository.watching import RESCAN_S, Watch, notices
+from tidegate.repository.watching import RESCAN_S, SETTLE_S, Watch, notices
 from tidegate.session.manager import SessionManager
 
 log = logging.getLogger(__name__)
@@ -98,17 +98,23 @@ class VersionKeeper:
             log.warning("the system does not tell of changes to the models", extra=facts)
 
     async def _load_new(self, watch: Watch) -> NoReturn:
+        was_noticed = True  # much may have come while the server started
         while True:
-            try:
-                async with asyncio.timeout(watch.next_look_s):
-                    await self._noticed.wait()
-            except TimeoutError:
-                pass  # nothing was heard of, which may mean that nothing is told
-            self._noticed.clear()
+            # A notice may be of a folder whose files the system was not yet asked to tell of.
+            was_noticed = await self._is_noticed_within(SETTLE_S if was_noticed else watch.next_look_s)
             try:
                 await self._look(watch)
             except Exception as error:  # whatever this look met, the next one comes
                 self._report(error)
+
+    async def _is_noticed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._noticed.wait()
+        except TimeoutError:
+            return False
+        self._noticed.clear()
+        return True
 
     async def _look(self, watch: Watch) -> None:
         obstacle = ""

@@ -12,9 +12,14 @@ _under_way: set[asyncio.Task[Any]] = set()
 """Keeps tasks that nobody waits for any more from being collected."""
 
 
-async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Wait for work; if the waiting is cancelled, the work goes on."""
+def begin(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """Start work that nobody need wait for."""
     task = asyncio.create_task(work)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
-    return await asyncio.shield(task)
+    return task
+
+
+async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Wait for work; if the waiting is cancelled, the work goes on."""
+    return await asyncio.shield(begin(work))

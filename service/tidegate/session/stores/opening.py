@@ -38,16 +38,17 @@ def open_store(url: str, *, full_sync: bool, max_stored_sessions: int, max_tombs
         StoreUnavailable: The file cannot be read.
     """
     file = store_file(url)
-    lock = None if file is None else _lock(file)
-    try:
+    with contextlib.ExitStack() as undo:
+        lock = None if file is None else _lock(file)
+        if lock is not None:
+            undo.callback(lock.release)
         database = _open_memory() if file is None else _open_file(file, full_sync=full_sync)
-        return SqliteStore(
+        undo.callback(database.close)
+        store = SqliteStore(
             database, lock, max_stored_sessions=max_stored_sessions, max_tombstones=max_tombstones
         )
-    except BaseException:
-        if lock is not None:
-            lock.release()
-        raise
+        undo.pop_all()
+    return store
 
 
 def store_file(url: str) -> Path | None:
@@ -96,21 +97,18 @@ def _open_file(file: Path, *, full_sync: bool) -> Database:
     if is_read_only and not _has_log(file):
         # Without a log SQLite needs nothing beside the file; it could not make it here.
         uri += "&immutable=1"
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-        )
-        configure(connection, full_sync=full_sync)
-        database = Database(connection, file, is_read_only=is_read_only)
-        _prepare(database, connection)
-    except BaseException as error:
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-        if isinstance(error, sqlite3.Error):
+    with contextlib.ExitStack() as undo:
+        try:
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
+            )
+            undo.callback(connection.close)
+            configure(connection, full_sync=full_sync)
+            database = Database(connection, file, is_read_only=is_read_only)
+            _prepare(database, connection)
+        except sqlite3.Error as error:
             raise _refusal(file, error) from error
-        raise
+        undo.pop_all()
     return database
 
 
@@ -150,6 +148,6 @@ def _has_log(file: Path) -> bool:
 
 
 def _refusal(file: Path, error: sqlite3.Error) -> TidegateError:
-    if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
         return ConfigError(f"store {file}: the file is not a store of tidegate")
     return StoreUnavailable(f"store {file}: {error}")

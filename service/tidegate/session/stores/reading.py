@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tidegate.session.stores import records
 from tidegate.session.stores.records import Found
-from tidegate.session.stores.schema import SELECT_SESSIONS, STATE_TABLES, SessionRow, id_hash
+from tidegate.session.stores.schema import SELECT_SESSIONS, STATE_TABLES, SessionRow, as_unsigned, id_hash
 from tidegate.session.stores.store import NO_STATE, ModelKey, StoredSession, Tombstone
 from tidegate.session.stores.tolerant import select
 
@@ -45,23 +45,34 @@ def find(connection: sqlite3.Connection, session_ids: Sequence[str]) -> dict[str
     by_hash: dict[int, list[str]] = {}
     for session_id in dict.fromkeys(session_ids):
         by_hash.setdefault(id_hash(session_id), []).append(session_id)
-    # This reads the index alone, so that a damaged row cannot hide that the id is known.
-    places, unreadable = select(
-        connection,
-        "SELECT id_hash, number FROM sessions INDEXED BY session_by_id"
-        " WHERE id_hash IN (SELECT value FROM json_each(?))",
-        list(by_hash),
-    )
-    known, damage = load(connection, [number for _, number in places])
+    found_at, unreadable = places(connection, list(by_hash))
+    known, damage = load(connection, [number for _, number in found_at])
     found: dict[str, StoredSession] = {}
     for key, text in unreadable.items():
         found |= {i: _damaged(0, i, f"its place in the index cannot be read: {text}") for i in by_hash[key]}
-    for key, number in places:
+    for key, number in found_at:
         if number in damage:
             found |= {i: _damaged(number, i, damage[number]) for i in by_hash.get(key, ())}
     wanted = set(session_ids)
     sessions = [k for k in known.values() if k.row.session_id in wanted]
     return found | {s.session_id: s for s in with_states(connection, sessions)}
+
+
+def places(
+    connection: sqlite3.Connection, hashes: Sequence[int]
+) -> tuple[list[tuple[int, int]], dict[int, str]]:
+    """Look ids up by their hashes, in the index alone: a damaged row cannot hide that its id is known.
+
+    Returns:
+        Hash and session number of each that is known, and by hash why others could not be looked up.
+    """
+    rows, unreadable = select(
+        connection,
+        "SELECT id_hash, number FROM sessions INDEXED BY session_by_id"
+        " WHERE id_hash IN (SELECT value FROM json_each(?))",
+        hashes,
+    )
+    return [(key, number) for key, number in rows], unreadable
 
 
 def load(
@@ -131,17 +142,18 @@ def read_states(
         Found(record if isinstance(record, bytes) else b"", n, sessions[n].session_id, sessions[n].model)
         for n, _, _, record in rows
     ]
-    steps, epochs, damage = records.check(found)
+    headers = records.check(found)
+    steps, epochs, damage = headers.steps.tolist(), headers.epochs.tolist(), headers.damage
     for i, (number, step, epoch, record) in enumerate(rows):
         fault = damage.get(i, "")
         if not fault and (steps[i] != step or epochs[i] != epoch):
             fault = "is not of the step that its row says"
-        if not fault and epoch > sessions[number].epoch:
-            fault = f"has epoch {epoch}, newer than its session's {sessions[number].epoch}"
-        if not fault and step < 0:
-            fault = f"has step {step}"
+        if not fault and epochs[i] > sessions[number].epoch:
+            fault = f"has epoch {epochs[i]}, newer than its session's {sessions[number].epoch}"
+        if not fault and steps[i] < 0:
+            fault = f"has step {steps[i]}"
         checked[number] = (
-            Checked(NO_STATE, b"", fault) if fault else Checked(step, records.state_of(record), "")
+            Checked(NO_STATE, b"", fault) if fault else Checked(steps[i], records.state_of(record), "")
         )
     return checked
 
@@ -201,7 +213,7 @@ def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
         model=row.model,
         creator=row.creator,
         opener=row.opener,
-        attempt=row.attempt,
+        attempt=as_unsigned(row.attempt),
         epoch=row.epoch,
         used_s=used_s,
         steps=(first, second),

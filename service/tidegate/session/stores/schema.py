@@ -75,6 +75,7 @@ class SessionRow(NamedTuple):
     """A row of `sessions` with its model; everything in it is under its checksum.
 
     Attributes:
+        attempt: As SQLite holds it, see `as_signed`.
         lost_s: Unix time of the loss; None if the session lives, and so are the three behind it.
     """
 
@@ -125,6 +126,16 @@ def id_hash(session_id: str) -> int:
     """
     digest = hashlib.blake2b(session_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+def as_signed(attempt: int) -> int:
+    """An attempt as SQLite holds it: the wire has 64 bits without a sign."""
+    return attempt - 2**64 if attempt >= 2**63 else attempt
+
+
+def as_unsigned(attempt: int) -> int:
+    """The attempt that `as_signed` was given."""
+    return attempt % 2**64
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

@@ -10,6 +10,13 @@ from typing import Any
 Row = tuple[Any, ...]
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite met content that it cannot have written, and not a failure to read or write."""
+    # Errors of the module itself have no code; the lower byte is the kind, the rest a shade of it.
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
 def select(
     connection: sqlite3.Connection, query: str, keys: Sequence[int]
 ) -> tuple[list[Row], dict[int, str]]:
@@ -26,7 +33,7 @@ def select(
     try:
         return connection.execute(query, (json.dumps(list(keys)),)).fetchall(), {}
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+        if not is_damage(error):
             raise
         if len(keys) == 1:
             return [], {keys[0]: str(error)}

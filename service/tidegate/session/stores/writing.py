@@ -18,7 +18,14 @@ import numpy as np
 from tidegate.errors import SessionExists, StoreFull
 from tidegate.session.stores import reading, records
 from tidegate.session.stores.reading import KnownRow
-from tidegate.session.stores.schema import SESSION_TABLES, STATE_TABLES, SessionRow, id_hash, model_number
+from tidegate.session.stores.schema import (
+    SESSION_TABLES,
+    STATE_TABLES,
+    SessionRow,
+    as_signed,
+    id_hash,
+    model_number,
+)
 from tidegate.session.stores.store import (
     FORGET_NOTHING,
     Claim,
@@ -31,6 +38,9 @@ from tidegate.tensor import BoolArray
 
 log = logging.getLogger(__name__)
 
+LATEST_S = 253_402_300_799.0
+"""The end of the year 9999: times of use are under no checksum, and Python writes no later ones."""
+
 Grave = tuple[int, int, int, str]
 """Session number, next step, durable step, reason."""
 
@@ -42,14 +52,17 @@ def create(connection: sqlite3.Connection, sessions: Sequence[NewSession], max_s
         raise StoreFull(
             f"{held} sessions are stored: {len(sessions)} more would pass max_stored_sessions ({max_sessions})"
         )
-    known = reading.find(connection, [s.session_id for s in sessions])
-    if known:
-        raise SessionExists(f"session {next(iter(known))!r} is in the store")
+    assert len({s.session_id for s in sessions}) == len(sessions), "an id is created twice"
+    hashes = [id_hash(s.session_id) for s in sessions]
+    if any(reading.places(connection, hashes)):
+        known = reading.find(connection, [s.session_id for s in sessions])
+        for session_id in known:
+            raise SessionExists(f"session {session_id!r} is in the store")
     models = {model: model_number(connection, model) for model in {s.model for s in sessions}}
     connection.executemany(
         "INSERT INTO sessions (number, id, id_hash, model, creator, opener, attempt, epoch, created_s, crc32)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (_session_values(s, models[s.model]) for s in sessions),
+        (_session_values(s, h, models[s.model]) for s, h in zip(sessions, hashes, strict=True)),
     )
     connection.executemany("INSERT INTO uses VALUES (?, ?)", ((s.number, s.created_s) for s in sessions))
     _count(connection, "sessions", len(sessions))
@@ -61,7 +74,7 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
     for number, text in damage.items():
         raise sqlite3.DatabaseError(f"session {number} cannot be claimed: {text}")
     for c in claims:
-        row = known[c.number].row._replace(opener=c.opener, attempt=c.attempt, epoch=c.epoch)
+        row = known[c.number].row._replace(opener=c.opener, attempt=as_signed(c.attempt), epoch=c.epoch)
         connection.execute(
             "UPDATE sessions SET opener = ?, attempt = ?, epoch = ?, crc32 = ? WHERE number = ?",
             (row.opener, row.attempt, row.epoch, row.crc32, row.number),
@@ -160,21 +173,21 @@ def counter(connection: sqlite3.Connection, key: str) -> int:
     return row[0]
 
 
-def _session_values(session: NewSession, model: int) -> tuple[int | str | bytes | float, ...]:
+def _session_values(session: NewSession, key: int, model: int) -> tuple[int | str | bytes | float, ...]:
     row = SessionRow(
         session.number,
         session.session_id,
         *session.model,
         creator=session.creator,
         opener=session.creator,
-        attempt=session.attempt,
+        attempt=as_signed(session.attempt),
         epoch=session.epoch,
         created_s=session.created_s,
     )
     return (
         row.number,
         row.session_id,
-        id_hash(row.session_id),
+        key,
         model,
         row.creator,
         row.opener,
@@ -198,7 +211,7 @@ def _are_current(connection: sqlite3.Connection, numbers: list[int], epochs: lis
 
 def _expired(session: StoredSession) -> Grave:
     step = max(0, *session.steps)
-    since = datetime.fromtimestamp(session.used_s, UTC)
+    since = datetime.fromtimestamp(min(max(session.used_s, 0.0), LATEST_S), UTC)
     return session.number, step, step, f"expired: not used since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
