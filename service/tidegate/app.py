@@ -1,7 +1,8 @@
 """The composition root: puts a server together, starts it, and stops it.
 
 Order of the start: the first ONNX Runtime session (see `runner.ort`), ports, models with their probe
-and warm-up, ready. Order of the stop: not ready, streams told, frames in flight answered, closed.
+and warm-up, ready. Order of the stop: not ready, streams told, frames in flight answered, states
+stored, closed.
 """
 
 from __future__ import annotations
@@ -137,20 +138,20 @@ class Server:
         log.info("ready", extra={"models": len(self._pool.models()), **ports, **_versions()})
 
     async def stop(self) -> None:
-        """Answer what is in flight and close; does nothing to parts that never started."""
-        was_ready = self._obstacle is None
+        """Answer what is in flight, store what has changed, and close; parts that never started are left alone."""
+        was_ready, grace_s = self._obstacle is None, self._settings.drain_grace_s
         self._obstacle = "stopping: frames in flight are being answered"
         self._metrics.server_ready.set(0)
         if was_ready:
-            log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
+            log.info("stopping", extra={"grace_s": grace_s, **self._sessions.save_estimate()})
         self._sessions.drain()
         for chore in self._chores:
             chore.cancel()
         if self._grpc is not None:
-            await self._grpc.stop(self._settings.drain_grace_s)
+            await self._grpc.stop(max(0.0, grace_s - self._sessions.save_estimate()["estimate_s"]))
         if self._http is not None:
             await self._http.close()
-        unsaved = await self._sessions.save_all()
+        unsaved = await self._sessions.save_all() if was_ready else 0
         self._sessions.keeper.close()
         self._pool.close()
         if was_ready:

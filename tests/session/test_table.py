@@ -58,7 +58,7 @@ def test_a_slot_remembers_nothing_of_its_last_session(table: SessionTable) -> No
     table.model.runner.step(slots, [np.ones((1, 1, 2), np.float32)])
 
     table.release(slots)
-    assert (table.ids[slot], table.opener[slot], table.creator[slot]) == ("", b"")
+    assert (table.ids[slot], table.opener[slot], table.creator[slot]) == ("", b"", b"")
     again = create(table, ["b"], b"you")
 
     assert again.tolist() == slots.tolist()

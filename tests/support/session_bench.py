@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from support.session_clients import Caller, StreamClient
 from tidegate.engine.pool import ModelPool, PoolOptions
 from tidegate.protocol.lifecycle import Condition
@@ -88,6 +90,15 @@ class SessionBench:
     async def stored(self, session_id: str) -> StoredSession | None:
         """What the store has of a session."""
         return (await self.manager.keeper.read(lambda store: store.find([session_id]))).get(session_id)
+
+    def runs(self, session_id: str) -> bool:
+        """Whether a batch that runs holds a session."""
+        table, slot = self.place(session_id)
+        return table.model.engine.holds(np.array([slot], np.int32))
+
+    def is_held(self, session_id: str) -> bool:
+        """Whether somebody works on an id."""
+        return session_id in self.manager.holds._held
 
     def engine_stalls(self, label: str = "counter/1") -> contextlib.AbstractContextManager[None]:
         """Let no batch of a model version end while the block lasts; batches must run in the engine's thread."""

@@ -272,6 +272,11 @@ class SessionManager:
         for stream in self._streams.values():
             stream.tell(NoticeReason.DRAINING, [], [], "the server is stopping")
 
+    def save_estimate(self) -> dict[str, float]:
+        """How many sessions `save_all` has to store, and how long that may take, for the log."""
+        count = self.checkpointer.num_dirty() if self.keeper.is_durable else 0
+        return {"dirty_sessions": count, "estimate_s": round(count / SESSIONS_PER_S, 1)}
+
     async def save_all(self) -> int:
         """Store everything that has changed, before the process ends.
 
@@ -280,16 +285,12 @@ class SessionManager:
         """
         if not self.keeper.is_durable:
             return len(self.registry)
-        began_s, num_dirty = time.monotonic(), self.checkpointer.num_dirty()
-        log.info(
-            "storing what has changed",
-            extra={"sessions": num_dirty, "estimate_s": round(num_dirty / SESSIONS_PER_S, 1)},
-        )
+        began_s = time.monotonic()
         try:
-            await self.checkpointer.save_all()
+            count = await self.checkpointer.save_all()
         except StoreUnavailable:  # said by the keeper
             return self.checkpointer.num_dirty()
-        log.info("stored", extra={"took_s": round(time.monotonic() - began_s, 3)})
+        log.info("stored", extra={"sessions": count, "took_s": round(time.monotonic() - began_s, 3)})
         return 0
 
     def check_running(self) -> None:
