@@ -145,11 +145,11 @@ class Connection:
             raise InvalidRequest("message: expected open, frame, ack or close, got none of them")
 
     def _take_frame(self, frame: stream_pb2.Frame) -> None:
-        num_bytes = sum(map(len, frame.inputs))
         try:
             if frame.HasField("ack"):
                 self._take_ack(frame.ack)
             request = convert.frame_request(frame, convert.now_s())
+            num_bytes = request.num_bytes
             self._manager.budget.take(num_bytes)
             try:
                 self._manager.submit(self._stream, request)
@@ -214,9 +214,10 @@ class Connection:
         if self._closed:
             return
         self._count_errors(answer.errors.values())
-        result = stream_pb2.StreamResponse(result=convert.frame_result(answer))
-        num_bytes = result.ByteSize() if answer.errors else answer.num_bytes
-        self._send(result, num_bytes, completes=answer.complete)
+        response = stream_pb2.StreamResponse()
+        convert.fill_result(response.result, answer)
+        num_bytes = response.ByteSize() if answer.errors else answer.num_bytes
+        self._send(response, num_bytes, completes=answer.complete)
 
     def _send_notice(self, notice: Notice) -> None:
         self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)), completes=False)
