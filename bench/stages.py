@@ -150,7 +150,9 @@ def _parse(message: bytes) -> object:
 
 
 def _pack(answer: Answer) -> bytes:
-    return stream_pb2.StreamResponse(result=convert.frame_result(answer)).SerializeToString()
+    response = stream_pb2.StreamResponse()
+    convert.fill_result(response.result, answer)
+    return response.SerializeToString()
 
 
 async def measure(settings: ServerSettings, rows: int) -> dict[str, float]:

@@ -126,6 +126,12 @@ def test_a_list_of_another_length_than_the_sessions_is_refused() -> None:
         convert.open_request(message)
 
 
+def filled(answer: Answer) -> pb.FrameResult:
+    message = pb.FrameResult()
+    convert.fill_result(message, answer)
+    return message
+
+
 def test_an_answer_carries_raw_bytes_and_errors_by_position() -> None:
     outputs = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     answer = Answer(
@@ -140,7 +146,7 @@ def test_an_answer_carries_raw_bytes_and_errors_by_position() -> None:
         run_s=1e9,
     )
 
-    message = convert.frame_result(answer)
+    message = filled(answer)
 
     assert (message.frame_id, list(message.rows), message.step_offset, message.num_steps) == (4, [5, 8], 6, 3)
     assert message.outputs[0] == outputs.tobytes()
@@ -155,7 +161,7 @@ def test_views_of_larger_outputs_are_written_in_c_order() -> None:
     whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     view = np.moveaxis(whole, 2, 1)[:, -1:]
 
-    message = convert.frame_result(Answer(1, None, outputs=[view]))
+    message = filled(Answer(1, None, outputs=[view]))
 
     assert message.outputs[0] == np.array(view, order="C").tobytes()
     assert list(message.rows) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from tidegate.errors import Unsupported
 from tidegate.model.manifest import InputSpec, OutputSpec, StatePair
 from tidegate.model.package import ModelPackage, read_package
 from tidegate.runner.graph import Graph
-from tidegate.runner.tracing import TOLERANCE, Tracer
+from tidegate.runner.tracing import BLOCK_STEPS, TOLERANCE, Tracer
 from tidegate.tensor import DType
 from tidegate.training.cells import CellName
 
@@ -68,6 +70,25 @@ def test_the_size_of_a_step_is_that_of_all_its_traces(tmp_path: Path) -> None:
     layers = tracer.trace([walk(7)[None]], initial(package))
 
     assert 7 * tracer.step_bytes == sum(t.nbytes for layer in layers for t in layer.traces.values())
+
+
+def test_a_long_trace_is_the_same_in_blocks(tmp_path: Path) -> None:
+    network, x = forecaster("rnn", 2), walk(BLOCK_STEPS + 5)
+    package = read_package(forecaster_package(tmp_path, network, "rnn"))
+
+    layers = Tracer(package).trace([x[None]], initial(package))
+
+    for layer, by_torch in zip(layers, traces_by_torch(network, x), strict=True):
+        np.testing.assert_allclose(layer.traces["h_t"], by_torch["h_t"], rtol=0, atol=1e-5)
+
+
+def test_a_trace_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+    package = read_package(lstm_package(tmp_path))
+    stop = Event()
+    stop.set()
+
+    with pytest.raises(CancelledError):
+        Tracer(package).trace([np.ones((1, 3, 3), np.float32)], initial(package), stop)
 
 
 def test_inputs_and_states_are_left_as_they_were(tmp_path: Path) -> None:

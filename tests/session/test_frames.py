@@ -140,6 +140,7 @@ def delivered(
 ) -> list[Answer]:
     slots = SLOTS[: num_rows - len(refused)]
     refusals = {row: InvalidRequest(f"row {row}") for row in refused}
+    answers: list[Answer] = []
     delivery = Delivery(
         dataclasses.replace(
             request_of(num_rows=num_rows, inputs=[bytes(7)]), first_steps=np.full(num_rows, 10)
@@ -148,10 +149,10 @@ def delivered(
         slots,
         None if rows is None else np.array(rows),
         dict(refusals),
+        answers.append,
     )
-    answers: list[Answer] = []
     for part in parts:
-        delivery(part, answers.append)
+        delivery(part)
     return answers
 
 

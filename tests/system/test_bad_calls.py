@@ -18,7 +18,7 @@ from support.ids import new_id
 from support.raw_stream import alone
 from tidegate.v1 import model_pb2, model_pb2_grpc, session_pb2, session_pb2_grpc
 from tidegate.v1.model_pb2 import DATA_TYPE_FLOAT64, ModelVersion
-from tidegate.v1.session_pb2 import StepSessionRequest, Tensor
+from tidegate.v1.session_pb2 import InspectSessionRequest, StepSessionRequest, Tensor
 
 INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 NO_SESSION = ("NOT_FOUND", "SESSION_NOT_FOUND")
@@ -156,6 +156,8 @@ CALLS: dict[str, tuple[str, Message, tuple[str, str], str]] = {
         NO_MODEL,
         "no model 'tides'; the repository has: decay, lstm",
     ),
+    "inspect: an unknown session": ("InspectSession", InspectSessionRequest(session_id="nobody"), NO_SESSION, "'nobody'"),
+    "inspect: no session id": ("InspectSession", InspectSessionRequest(inputs=[THIRD]), INVALID, "session_id: expected 1 to 128 bytes of UTF-8, got 0"),
     "get: an unknown session": ("GetSession", session_pb2.GetSessionRequest(session_id="nobody"), NO_SESSION, "'nobody'"),
     "close: an unknown session": ("CloseSession", session_pb2.CloseSessionRequest(session_id="nobody"), NO_SESSION, "'nobody'"),
     "get: an id of megabytes": ("GetSession", session_pb2.GetSessionRequest(session_id="漢" * 10**6), INVALID, "expected 1 to 128 bytes of UTF-8, got 3000000"),
@@ -210,6 +212,34 @@ async def call(channel: aio.Channel, method: str, request: Message) -> Message:
             reply: Message = await getattr(stub, method)(request)
             return reply
     raise AssertionError(method)
+
+
+INSPECTIONS: dict[str, tuple[Tensor | None, tuple[str, str], str]] = {
+    "no input": (None, INVALID, "inputs: expected x, got none"),
+    "another element type": (
+        Tensor(data_type=DATA_TYPE_FLOAT64, raw=bytes(24)),
+        INVALID,
+        "'x' data_type: expected float32, got DATA_TYPE_FLOAT64",
+    ),
+    "another shape": (Tensor(shape=[3], values=[1, 2, 3]), INVALID, "'x' shape: expected [1, 3], got [3]"),
+    "NaN": (Tensor(values=[1, 2, np.nan]), INVALID, "'x'[2] of step 0 of the row: expected a finite"),
+    "too many steps": (Tensor(raw=bytes(131_073 * 12)), TOO_LARGE, "inputs: expected at most 131072 steps"),
+}
+
+
+@pytest.mark.parametrize("name", INSPECTIONS)
+async def test_a_bad_look_at_a_session_gets_a_clear_status(channel: aio.Channel, name: str) -> None:
+    tensor_, expected, text = INSPECTIONS[name]
+    session_id = new_id()
+    begin = step(session_id=session_id, first_step=0, mode="OPEN_MODE_CREATE", model=unknown())
+    await call(channel, "StepSession", begin)
+    inputs = [] if tensor_ is None else [tensor_]
+
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call(channel, "InspectSession", InspectSessionRequest(session_id=session_id, inputs=inputs))
+
+    assert (caught.value.code().name, reason_of(caught.value)) == expected, caught.value.details()
+    assert text in (caught.value.details() or "")
 
 
 def reason_of(error: aio.AioRpcError) -> str:

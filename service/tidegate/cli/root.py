@@ -42,6 +42,9 @@ COMMANDS: Mapping[str, Target] = {
     "sessions": Target(
         "tidegate.cli.sessions", "sessions", "Look at the sessions of a server, and end them."
     ),
+    "forecast": Target(
+        "tidegate.cli.forecast", "forecast", "Forecast the next steps of a session, which does not advance."
+    ),
     "inspect": Target(
         "tidegate.cli.inspect", "inspect", "Draw the gates and memories of a session's layers."
     ),

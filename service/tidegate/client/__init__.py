@@ -9,6 +9,7 @@ from tidegate.client.calls import SessionInfo, StepAnswer
 from tidegate.client.channel import ChannelOptions
 from tidegate.client.errors import CallTimedOut, FleetError, RemoteError, StreamLost
 from tidegate.client.fleet import Fleet
+from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection, LayerTrace
 from tidegate.client.session import Session
 from tidegate.client.signature import ModelInfo, TensorSpec
@@ -21,6 +22,7 @@ __all__ = [
     "Client",
     "Fleet",
     "FleetError",
+    "Forecast",
     "Inspection",
     "LayerTrace",
     "ModelInfo",

@@ -11,6 +11,7 @@ import grpc.aio
 
 from tidegate.client.codec import encode_inputs
 from tidegate.client.errors import from_rpc_error
+from tidegate.client.forecasts import Forecast, read_forecast, write_future
 from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
 from tidegate.client.session import Inputs
@@ -234,6 +235,31 @@ class SessionCalls:
             inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
         )
         return read_inspection(await _call(self._stub.InspectSession, request, self._address, timeout_s))
+
+    async def forecast(
+        self, session_id: str, num_steps: int, future: Inputs | None = None, *, timeout_s: float | None = None
+    ) -> Forecast:
+        """Forecast the next steps of a session, which does not advance; a stream may hold it.
+
+        Args:
+            session_id: The session.
+            num_steps: How many.
+            future: Inputs that are known ahead, shape (T, step_shape...) each, T at most `num_steps`. In
+                elements that the model feeds back, NaN means "as predicted".
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            InvalidRequest: Inputs are needed that `future` lacks, by name; or steps past the model's horizon.
+            SessionNotStarted: Nothing can be said before the first step.
+            Unsupported: The package does not say how its model forecasts.
+        """
+        specs = (await self._model_of(session_id, "", "")).inputs if future is not None else ()
+        request = session_pb2.ForecastSessionRequest(
+            session_id=session_id,
+            num_steps=num_steps,
+            future_inputs=[] if future is None else write_future(specs, future),
+        )
+        return read_forecast(await _call(self._stub.ForecastSession, request, self._address, timeout_s))
 
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
         if not model:

@@ -17,6 +17,7 @@ from tidegate.client.aio import AsyncClient
 from tidegate.client.calls import ModelCalls, SessionCalls, SessionInfo, StepAnswer
 from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions
 from tidegate.client.fleet import Fleet
+from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection
 from tidegate.client.opening import Mode
 from tidegate.client.portal import Portal
@@ -174,6 +175,12 @@ class SyncSessionCalls:
     def inspect(self, session_id: str, inputs: Inputs, *, timeout_s: float | None = None) -> Inspection:
         """As `SessionCalls.inspect`."""
         return self._portal.run(self._calls.inspect(session_id, inputs, timeout_s=timeout_s))
+
+    def forecast(
+        self, session_id: str, num_steps: int, future: Inputs | None = None, *, timeout_s: float | None = None
+    ) -> Forecast:
+        """As `SessionCalls.forecast`."""
+        return self._portal.run(self._calls.forecast(session_id, num_steps, future, timeout_s=timeout_s))
 
 
 class Client:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
 
 from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.model.manifest import Manifest
@@ -25,6 +27,8 @@ from tidegate.session.stream import Notice
 from tidegate.tensor import Array, IntArray
 from tidegate.v1 import model_pb2, stream_pb2
 from tidegate.v1.error_pb2 import IndexedError
+
+N = TypeVar("N", bound=np.integer[Any])
 
 MAX_STEP = 2**63 - 1
 """Step numbers are kept as int64."""
@@ -46,7 +50,7 @@ def frame_request(frame: stream_pb2.Frame, arrived_s: float) -> FrameRequest:
         handles=handle_array(frame.handles),
         num_steps=frame.num_steps,
         first_steps=step_array("first_steps", frame.first_steps),
-        inputs=frame.inputs,
+        inputs=list(frame.inputs),
         outputs=output_selection(frame.outputs),
         time_limit_s=frame.time_limit_us / 1e6 if frame.HasField("time_limit_us") else None,
         arrived_s=arrived_s,
@@ -100,7 +104,7 @@ def output_selection(selection: int) -> OutputSelection:
 
 def handle_array(handles: Sequence[int]) -> HandleArray:
     """Packed handles as an array, shape (n,)."""
-    return np.array(handles, np.uint32) if len(handles) > FEW else np.fromiter(handles, np.uint32)
+    return _read(handles, np.uint32)
 
 
 def step_array(field: str, steps: Sequence[int]) -> IntArray:
@@ -110,25 +114,27 @@ def step_array(field: str, steps: Sequence[int]) -> IntArray:
         InvalidRequest: A number is beyond `MAX_STEP`.
     """
     # As a whole a packed list gives its own type, which wraps without a word when it is cast.
-    numbers = np.array(steps, np.uint64) if len(steps) > FEW else np.fromiter(steps, np.uint64)
-    if len(numbers) and numbers.max() > MAX_STEP:
-        raise InvalidRequest(f"{field}: expected step numbers up to {MAX_STEP}, got {numbers.max()}")
-    return numbers.astype(np.int64)
+    numbers = _read(steps, np.uint64)
+    highest = numbers.item() if len(numbers) == 1 else numbers.max(initial=0)
+    if highest > MAX_STEP:
+        raise InvalidRequest(f"{field}: expected step numbers up to {MAX_STEP}, got {highest}")
+    return numbers.view(np.int64)
 
 
-def frame_result(answer: Answer) -> stream_pb2.FrameResult:
-    """The message for an answer."""
-    return stream_pb2.FrameResult(
-        frame_id=answer.frame_id,
-        rows=None if answer.rows is None else answer.rows.tolist(),
-        step_offset=answer.step_offset,
-        num_steps=answer.num_steps,
-        outputs=[raw_bytes(o) for o in answer.outputs],
-        errors=[indexed_error(i, e) for i, e in answer.errors.items()],
-        complete=answer.complete,
-        queue_us=_microseconds(answer.queue_s),
-        run_us=_microseconds(answer.run_s),
-    )
+def fill_result(result: stream_pb2.FrameResult, answer: Answer) -> None:
+    """Write an answer into an empty message, where it stands: a message that is put into another is copied."""
+    result.frame_id = answer.frame_id
+    result.step_offset = answer.step_offset
+    result.num_steps = answer.num_steps
+    result.complete = answer.complete
+    result.queue_us = _microseconds(answer.queue_s)
+    result.run_us = _microseconds(answer.run_s)
+    for output in answer.outputs:
+        result.outputs.append(raw_bytes(output))
+    if answer.rows is not None:
+        result.rows.extend(answer.rows.tolist())
+    if answer.errors:
+        result.errors.extend(indexed_error(i, e) for i, e in answer.errors.items())
 
 
 def opened(open_id: int, result: OpenResult, limits: SessionLimits, *, durable: bool) -> stream_pb2.Opened:
@@ -193,6 +199,12 @@ def timestamp(unix_s: float) -> Timestamp:
 def now_s() -> float:
     """Monotonic seconds, on the engines' clock."""
     return time.monotonic()
+
+
+def _read(numbers: Sequence[int], dtype: type[N]) -> NDArray[N]:
+    if len(numbers) == 1:
+        return np.array((numbers[0],), dtype)
+    return np.array(numbers, dtype) if len(numbers) > FEW else np.fromiter(numbers, dtype)
 
 
 def _optional_steps(field: str, steps: Sequence[int], count: int) -> list[int | None]:

@@ -1,6 +1,6 @@
 """`SessionService.Stream`: one client's connection, from bytes to frames and back.
 
-A reader takes messages, a writer sends what has been answered; the engines work in between, so frames
+A reader takes messages, the outbox sends what has been answered; the engines work in between, so frames
 overlap. Both directions are bounded: a message is in flight until the last answer to it has been handed
 to gRPC, and past `max_frames_in_flight` of them the reader stops, and HTTP/2's flow control stops the
 client; while much lies unsent, nothing of this stream runs.
@@ -9,14 +9,14 @@ client; while much lies unsent, nothing of this stream runs.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from grpc import aio
 
 from tidegate.errors import InvalidRequest, ServerStopping, TidegateError
 from tidegate.rpc import convert
+from tidegate.rpc.outbox import Outbox, Unsent
 from tidegate.rpc.status import as_public, to_error
 from tidegate.session.frames import Answer
 from tidegate.session.handles import HandleArray
@@ -42,16 +42,6 @@ OPEN_SESSION_BYTES = 1024
 of no length is two bytes on the wire, and many opens may be at work at a time."""
 
 
-class _Unsent(NamedTuple):
-    """A message on its way out."""
-
-    response: stream_pb2.StreamResponse
-    num_bytes: int
-    """About what it holds."""
-    completes: bool
-    """It is the last answer to a message of the client's."""
-
-
 Context = aio.ServicerContext[stream_pb2.StreamRequest, stream_pb2.StreamResponse]
 
 
@@ -69,8 +59,7 @@ class Connection:
         self._metrics = metrics
         self._context = context
         self._stream = manager.add_stream(self._send_answer, self._send_notice, self._send_durable)
-        self._outbox: deque[_Unsent] = deque()
-        self._news = asyncio.Event()
+        self._outbox = Outbox(context.write, self._written)
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._in_flight = 0
@@ -87,15 +76,15 @@ class Connection:
             InvalidRequest: The client broke the protocol.
             ServerStopping: All that was sent is answered, and the server drains.
         """
-        writer = asyncio.create_task(self._write_all())
         self._reader = asyncio.create_task(self._read_all())
         try:
-            await asyncio.wait({self._reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[None]] = {self._reader, self._outbox.lost}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._reader.done() and not self._reader.cancelled():
                 self._reader.result()
-            await self._finish(writer)
+            await self._finish()
         finally:
-            self._close(writer)
+            self._close()
         if self._draining:
             raise ServerStopping("the server is stopping")
 
@@ -105,25 +94,26 @@ class Connection:
         if self._reader is not None:
             self._reader.cancel()
 
-    async def _finish(self, writer: asyncio.Task[None]) -> None:
-        """Answer what is still in flight, then let the writer end."""
-        while self._in_flight and not writer.done():
+    async def _finish(self) -> None:
+        """Answer what is still in flight, and send what is unsent."""
+        lost = self._outbox.lost
+        while not lost.done() and (self._in_flight or not self._outbox.is_idle):
             self._has_room.clear()
             room = asyncio.create_task(self._has_room.wait())
             try:
-                await asyncio.wait({room, writer}, return_when=asyncio.FIRST_COMPLETED)
+                changes: set[asyncio.Future[Any]] = {room, lost}
+                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
             finally:  # a client may be lost here too
                 room.cancel()
-        self._closed = True
-        self._news.set()
-        await writer
+        if lost.done():
+            lost.result()
 
-    def _close(self, writer: asyncio.Task[None]) -> None:
+    def _close(self) -> None:
         self._closed = True
-        for task in (self._reader, writer, *self._tasks):
+        for task in (self._reader, *self._tasks):
             if task is not None:
                 task.cancel()
-        self._outbox.clear()
+        self._outbox.close()
         self._manager.budget.give_back(self._unsent_bytes)
         self._unsent_bytes = 0
         self._manager.remove_stream(self._stream)
@@ -157,11 +147,11 @@ class Connection:
             raise InvalidRequest("message: expected open, frame, ack or close, got none of them")
 
     def _take_frame(self, frame: stream_pb2.Frame) -> None:
-        num_bytes = sum(map(len, frame.inputs))
         try:
             if frame.HasField("ack"):
                 self._take_ack(frame.ack)
             request = convert.frame_request(frame, convert.now_s())
+            num_bytes = request.num_bytes
             self._manager.budget.take(num_bytes)
             try:
                 self._manager.submit(self._stream, request)
@@ -228,9 +218,10 @@ class Connection:
         if self._closed:
             return
         self._count_errors(answer.errors.values())
-        result = stream_pb2.StreamResponse(result=convert.frame_result(answer))
-        num_bytes = result.ByteSize() if answer.errors else answer.num_bytes
-        self._send(result, num_bytes, completes=answer.complete)
+        response = stream_pb2.StreamResponse()
+        convert.fill_result(response.result, answer)
+        num_bytes = response.ByteSize() if answer.errors else answer.num_bytes
+        self._send(response, num_bytes, completes=answer.complete)
 
     def _send_notice(self, notice: Notice) -> None:
         self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)), completes=False)
@@ -247,31 +238,15 @@ class Connection:
         self._send(stream_pb2.StreamResponse(error=subject), completes=completes)
 
     def _send(self, response: stream_pb2.StreamResponse, num_bytes: int = 0, *, completes: bool) -> None:
-        """Leave a message to the writer; `completes` if it is the last answer to one of the client's."""
+        """Send a message; `completes` if it is the last answer to one of the client's."""
         if self._closed:
             return
         self._manager.budget.add(num_bytes)
         self._unsent_bytes += num_bytes
-        self._outbox.append(_Unsent(response, num_bytes, completes))
+        self._outbox.put(Unsent(response, num_bytes, completes))
         self._regulate()
-        self._news.set()
 
-    async def _write_all(self) -> None:
-        """Send what lies in the outbox, until the stream is closed and it is empty, or the client is lost."""
-        while True:
-            while self._outbox:
-                unsent = self._outbox.popleft()
-                try:
-                    await self._context.write(unsent.response)
-                except aio.InternalError:  # it hung up, and grpc has not yet cancelled the call
-                    return
-                self._written(unsent)
-            if self._closed:
-                return
-            self._news.clear()
-            await self._news.wait()
-
-    def _written(self, unsent: _Unsent) -> None:
+    def _written(self, unsent: Unsent) -> None:
         self._manager.budget.give_back(unsent.num_bytes)
         self._unsent_bytes -= unsent.num_bytes
         self._in_flight -= unsent.completes

@@ -11,7 +11,9 @@ Not thread-safe: one call at a time, from any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
+from threading import Event
 
 import numpy as np
 
@@ -28,6 +30,9 @@ from tidegate.tensor import Array
 TOLERANCE = 1e-4
 """How far a layer's h and c in float64 may be from the graph's in float32: absolute for values up to 1,
 relative above. Sums over 1000 units of float32 stay within a tenth of it."""
+
+BLOCK_STEPS = 1024
+"""Steps whose tensors are kept in float64 at a time."""
 
 Values = Mapping[str, Array]
 
@@ -75,29 +80,52 @@ class Tracer:
             self._check_widths(layer, gates, values)
         self.step_bytes = sum(4 * len(lr.cell.traces) * _num_units(gates) for lr, gates in self._layers)
 
-    def trace(self, inputs: Sequence[Array], states: Sequence[Array]) -> list[LayerTrace]:
+    def trace(
+        self, inputs: Sequence[Array], states: Sequence[Array], stop: Event | None = None
+    ) -> list[LayerTrace]:
         """Look at steps from a state on; neither is changed.
 
         Args:
             inputs: One array per model input, `[1, T, step_shape...]`.
             states: One array per state pair, `[1, step_shape...]`.
+            stop: Set by another thread once nobody waits for the answer.
 
         Returns:
             The layers in the order in which they run.
 
         Raises:
             Unsupported: A layer does not compute what the graph does, so it was read wrongly.
+            CancelledError: `stop` was set.
         """
-        num_steps = inputs[0].shape[1]
         now = [_in_graph_layout(s, p) for s, p in zip(states, self._manifest.states, strict=True)]
+        blocks: list[list[Values]] = []
+        for first in range(0, inputs[0].shape[1], BLOCK_STEPS):
+            if stop is not None and stop.is_set():
+                raise CancelledError
+            seen, now = self._observe([x[:, first : first + BLOCK_STEPS] for x in inputs], now)
+            blocks.append([self._traced(layer, gates, seen) for layer, gates in self._layers])
+        return [
+            LayerTrace(
+                layer.cell.name,
+                {name: np.concatenate([part[name] for part in parts]) for name in layer.cell.traces},
+            )
+            for (layer, _), parts in zip(self._layers, zip(*blocks, strict=True), strict=True)
+        ]
+
+    def _observe(self, inputs: Sequence[Array], states: list[Array]) -> tuple[Values, list[Array]]:
+        """The tensors of T steps and of one more, each [T + 1, elements], and the states after T.
+
+        The step more, with the last input again, shows what the last step carried over.
+        """
         rows: dict[str, list[Array]] = {name: [] for name in self._open}
-        # One step more than asked for, with the last input again, shows what the last step carried over.
+        num_steps = inputs[0].shape[1]
+        after = states
         for step in (*range(num_steps), num_steps - 1):
-            values, now = self._graph.observe(self._open, [x[:, step : step + 1] for x in inputs], now)
+            states = after
+            values, after = self._graph.observe(self._open, [x[:, step : step + 1] for x in inputs], states)
             for name, value in values.items():
                 rows[name].append(value.ravel())
-        seen = {name: np.stack(values) for name, values in rows.items()}
-        return [self._traced(layer, gates, seen) for layer, gates in self._layers]
+        return {name: np.stack(values) for name, values in rows.items()}, states
 
     def _first_step(self, package: ModelPackage, names: set[str]) -> Values:
         """The tensors in a step of zeros from the initial state."""
@@ -121,7 +149,7 @@ class Tracer:
                     f"got {values[name].size}"
                 )
 
-    def _traced(self, layer: Layer, gates: Gates, seen: Values) -> LayerTrace:
+    def _traced(self, layer: Layer, gates: Gates, seen: Values) -> Mapping[str, Array]:
         """Compute a layer in all steps at once, and hold it against the graph."""
         nothing = np.zeros((len(seen[layer.x]) - 1, _num_units(gates)))
 
@@ -130,7 +158,7 @@ class Tracer:
 
         trace = layer.trace(gates, rows(layer.x), rows(layer.h_before), rows(layer.c_before))
         self._check_trace(layer, trace, seen)
-        return LayerTrace(layer.cell.name, {name: t.astype(np.float32) for name, t in trace.items()})
+        return {name: values.astype(np.float32) for name, values in trace.items()}
 
     def _check_trace(self, layer: Layer, trace: Trace, seen: Values) -> None:
         for name, computed in (("h_t", layer.h_after), ("c_t", layer.c_after)):

@@ -130,11 +130,11 @@ def are_good(table: SessionTable, slots: SlotArray, first_steps: IntArray, input
     """Whether rows of open sessions may all run: `judge_rows` would refuse none, and no session is there twice."""
     if table.twins.among(slots) or not agree(table.accepted, slots, first_steps):
         return False
-    return all(
-        _are_usable(spec, values).all()
-        for spec, values in zip(table.model.manifest.inputs, inputs, strict=True)
-        if spec.dtype.is_float
-    )
+    for spec, values in zip(table.model.manifest.inputs, inputs, strict=True):
+        # Counting takes a third of the time of `all()`, which goes through a Python function of numpy's.
+        if spec.dtype.is_float and np.count_nonzero(_are_usable(spec, values)) < values.size:
+            return False
+    return True
 
 
 def judge_rows(
@@ -179,6 +179,7 @@ class Delivery:
         slots: SlotArray,
         rows: IntArray | None,
         refusals: Refusals,
+        send: Callable[[Answer], None],
     ) -> None:
         """Prepare for the parts.
 
@@ -188,7 +189,9 @@ class Delivery:
             slots: Sessions of the rows that the engine got.
             rows: Their positions in the frame; None for all, in order.
             refusals: The rows that the engine did not get.
+            send: Takes the answers.
         """
+        self._send = send
         self._frame_id = request.frame_id
         self._request_bytes = request.num_bytes
         self._num_rows = len(request.handles)
@@ -198,17 +201,17 @@ class Delivery:
         self._first_steps = request.first_steps if rows is None else request.first_steps[rows]
         self._refusals = refusals
 
-    def __call__(self, part: Part, send: Callable[[Answer], None]) -> None:
+    def __call__(self, part: Part) -> None:
         """Send one answer for the part, or two when rows refused earlier cannot go with it."""
         if part.errors:
             self._table.take_back(self._slots[part.rows], self._first_steps[part.rows])
         refusals, self._refusals = self._refusals, {}
         if refusals and part.complete and part.num_rows == len(self._slots) and not part.errors:
-            send(self._merged(part, refusals))
+            self._send(self._merged(part, refusals))
             return
         if refusals:
-            send(Answer(self._frame_id, np.array(sorted(refusals), np.int64), errors=refusals))
-        send(self._answer(part))
+            self._send(Answer(self._frame_id, np.array(sorted(refusals), np.int64), errors=refusals))
+        self._send(self._answer(part))
 
     def _answer(self, part: Part) -> Answer:
         if part.num_rows == self._num_rows and not part.errors:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from weakref import WeakKeyDictionary
 
 from tidegate.engine.pool import LoadedModel, ModelPool
@@ -86,12 +87,13 @@ class Inspector:
             )
         num_bytes = answer_bytes + sum(x.nbytes for x in inputs)
         self._manager.budget.take(num_bytes)
+        stop = Event()
         try:
             first_step, states = await self._copy_of(session_id, model)
             loop = asyncio.get_running_loop()
-            layers = await loop.run_in_executor(self._thread, tracer.trace, inputs, states)
+            layers = await loop.run_in_executor(self._thread, tracer.trace, inputs, states, stop)
         finally:
-            # A call that is cut off while it runs may finish behind this; at most one does.
+            stop.set()  # a call that is cut off must not keep the thread, nor the server's end waiting
             self._manager.budget.give_back(num_bytes)
         return Inspection(first_step, layers)
 

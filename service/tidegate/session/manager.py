@@ -328,7 +328,6 @@ class SessionManager:
         where = index_of(slots)
         table.accepted[where] += request.num_steps
         table.last_used_s[where] = request.arrived_s
-        delivery = Delivery(request, table, slots, rows, refusals)
         limit = request.time_limit_s
         frame = EngineFrame(
             slots,
@@ -338,7 +337,7 @@ class SessionManager:
             source=stream.source,
             arrived_s=request.arrived_s,
             deadline_s=None if limit is None else request.arrived_s + limit,
-            on_part=lambda part: delivery(part, stream.send),
+            on_part=Delivery(request, table, slots, rows, refusals, stream.send),
         )
         table.model.engine.submit(frame)
 

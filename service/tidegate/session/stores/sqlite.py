@@ -114,3 +114,4 @@ class SqliteStore:
         self._database.close()
         if self._lock is not None:
             self._lock.release()
+            self._lock = None

@@ -272,5 +272,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the store; no method may be called after it. Raises nothing."""
+        """Let go of the store; no other method may be called after it. Raises nothing."""
         ...
