@@ -69,7 +69,7 @@ class Sessions:
         return await self.forecaster.forecast(session_id, model, num_steps, future)
 
     def state_bytes(self, session_id: str) -> bytes:
-        table, slot = self.bench.manager.registry.get(session_id)
+        table, slot = self.bench.place(session_id)
         slots = np.array([slot], np.int32)
         return b"".join(s.tobytes() for s in table.model.runner.arena.read(slots))
 
@@ -112,7 +112,7 @@ async def test_the_session_is_untouched(sessions: Sessions) -> None:
     await sessions.forecast("a", 12, x=season_ahead(12))
 
     assert sessions.state_bytes("a") == before
-    assert sessions.bench.manager.registry.get("a").next_step == 9
+    assert sessions.bench.place("a").next_step == 9
     more = [await sessions.feed(name, HISTORY) for name in ("a", "twin")]
     assert more[0].tobytes() == more[1].tobytes()
 
@@ -137,9 +137,9 @@ async def test_what_is_needed_and_missing_is_asked_for_by_name_and_shape(session
     both = np.zeros((1, 3), np.float32)
     model = await sessions.forecaster.model_of("p")
     request_inputs = [both[None, :, :2], both[None, :, :1]]
-    model.runner.step(np.array([sessions.bench.manager.registry.get("p").slot], np.int32), request_inputs)
-    model.engine.next_step[sessions.bench.manager.registry.get("p").slot] = 1
-    sessions.bench.manager.registry.get("p").table.accepted[:] = model.engine.next_step
+    model.runner.step(np.array([sessions.bench.place("p").slot], np.int32), request_inputs)
+    model.engine.next_step[sessions.bench.place("p").slot] = 1
+    sessions.bench.place("p").table.accepted[:] = model.engine.next_step
 
     with pytest.raises(InvalidRequest) as planned:
         await sessions.forecast("p", 4)

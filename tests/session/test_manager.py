@@ -9,6 +9,7 @@ import pytest
 
 from support.session_bench import LIMITS, SessionBench
 from support.session_clients import StreamClient, series
+from support.waiting import until
 from tidegate.errors import (
     DeadlineExpired,
     InvalidRequest,
@@ -160,11 +161,12 @@ async def test_a_lost_stream_leaves_its_sessions_detached_after_what_ran(
 ) -> None:
     client = bench.client()
     handles = await opened(client, "a", "b")
-    running = client.send(handles[:1], [0], series([1] * 8))
-    waiting = client.send(handles[:1], [8], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        running = client.send(handles[:1], [0], series([1] * 8))
+        waiting = client.send(handles[:1], [8], series([1]))
+        await until(lambda: bench.runs("a"))
 
-    client.leave()
+        client.leave()
     await running.done.wait()
 
     assert waiting.done.is_set()

@@ -9,9 +9,9 @@ import pytest
 
 from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
 from support.session_clients import Caller
+from support.waiting import until
 from tidegate.errors import (
     ArenaFull,
-    Displaced,
     InvalidRequest,
     MessageTooLarge,
     ModelMismatch,
@@ -139,33 +139,51 @@ async def test_a_call_cut_off_does_not_undo_its_step(
     bench: SessionBench, caller: Caller, in_thread: None
 ) -> None:
     await caller.step("a", 0, [1], mode=CREATE)
-    cut_off = asyncio.create_task(caller.step("a", 1, [1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        cut_off = asyncio.create_task(caller.step("a", 1, [1]))
+        await until(lambda: bench.runs("a"))
 
-    cut_off.cancel()
-    await asyncio.wait([cut_off])
+        cut_off.cancel()
+        await asyncio.wait([cut_off])
 
-    assert bench.pending_bytes > 0, "its input still waits"
+        assert bench.pending_bytes > 0, "its input still waits"
     assert await caller.step("a", 2, [1]) == ([3], 3)
     assert bench.pending_bytes == 0
 
 
-async def test_a_session_resumed_by_a_stream_settles_the_call_that_runs(
+async def test_a_resume_settles_the_step_of_a_call_that_was_cut_off(
     bench: SessionBench, caller: Caller, in_thread: None
 ) -> None:
     await caller.step("a", 0, [1], mode=CREATE)
-    running, waiting = (asyncio.create_task(caller.step("a", step, [1])) for step in (1, 2))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        cut_off = asyncio.create_task(caller.step("a", 1, [1]))
+        await until(lambda: bench.runs("a"))
+        cut_off.cancel()
+        await asyncio.wait([cut_off])
+        client = bench.client()
+        resume = asyncio.create_task(client.resume("a"))
+        await until(lambda: bench.is_held("a"))
+
+    taken = await resume
+
+    assert taken.next_steps == [2]
+    assert await client.steps(taken.handles[0], 2, [1]) == [3]
+
+
+async def test_a_resume_comes_after_the_calls_that_were_made_before_it(
+    bench: SessionBench, caller: Caller, in_thread: None
+) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
     client = bench.client()
+    calls = [asyncio.create_task(caller.step("a", step, [1])) for step in (1, 2)]
+    await until(lambda: bench.is_held("a"))
 
     taken = await client.resume("a")
 
-    assert taken.next_steps == [2]
-    assert await running == ([2], 2)
-    with pytest.raises(Displaced):
-        await waiting
-    assert await client.steps(taken.handles[0], 2, [1]) == [3]
+    assert [await call for call in calls] == [([2], 2), ([3], 3)]
+    assert taken.next_steps == [3]
+    with pytest.raises(SessionBusy):
+        await caller.step("a", 3, [1])
 
 
 async def test_a_draining_server_takes_no_call(bench: SessionBench, caller: Caller) -> None:
@@ -186,18 +204,22 @@ async def test_a_session_is_seen_with_its_condition_and_step(bench: SessionBench
         await caller.calls.view("c")
 
 
-async def test_pages_go_through_all_sessions_in_order(bench: SessionBench, caller: Caller) -> None:
+async def test_pages_name_every_session_once_wherever_it_is(bench: SessionBench, caller: Caller) -> None:
     client = bench.client()
     await client.open("d", "b", "a")
     await client.open("c", model="lstm")
+    await caller.step("e", 0, [1], mode=CREATE)
+    bench.grow_idle("e")
+    await bench.manager.tidy()
 
     first, more = await caller.calls.page("", "", 3)
     rest, no_more = await caller.calls.page("", first[-1].session_id, 3)
-    of_one_model, _ = await caller.calls.page("counter", "", 10)
+    of_one_model, _ = await caller.calls.page("lstm", "", 10)
 
-    assert [v.session_id for v in (*first, *rest)] == ["a", "b", "c", "d"]
-    assert (more, no_more) == (True, False)
-    assert [v.session_id for v in of_one_model] == ["a", "b", "d"]
+    seen = {v.session_id: v.condition for v in (*first, *rest)}
+    assert (len(first), len(rest), more, no_more) == (3, 2, True, False)
+    assert seen == dict.fromkeys("abcd", Condition.ATTACHED) | {"e": Condition.PASSIVATED}
+    assert [v.session_id for v in of_one_model] == ["c"]
 
 
 async def test_a_call_has_no_more_steps_than_a_frame(bench: SessionBench, caller: Caller) -> None:

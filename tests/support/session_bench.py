@@ -98,7 +98,7 @@ class SessionBench:
 
     def is_held(self, session_id: str) -> bool:
         """Whether somebody works on an id."""
-        return session_id in self.manager.holds._held
+        return session_id in self.manager.holds._last
 
     def engine_stalls(self, label: str = "counter/1") -> contextlib.AbstractContextManager[None]:
         """Let no batch of a model version end while the block lasts; batches must run in the engine's thread."""

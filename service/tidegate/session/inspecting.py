@@ -7,10 +7,10 @@ and in a graph of its own, so no step of any session waits for it and the sessio
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
 from weakref import WeakKeyDictionary
 
 from tidegate.engine.pool import LoadedModel, ModelPool
@@ -87,7 +87,7 @@ class Inspector:
             )
         num_bytes = answer_bytes + sum(x.nbytes for x in inputs)
         self._manager.budget.take(num_bytes)
-        stop = Event()
+        stop = threading.Event()
         try:
             first_step, states = await self._copy_of(session_id, model)
             loop = asyncio.get_running_loop()

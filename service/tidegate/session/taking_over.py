@@ -55,7 +55,9 @@ class TakeOver:
         have = np.array([r.have for r in reaches], np.int64)
         held_from = np.array([r.held_from for r in reaches], np.int64)
         books = table.books
-        stored = np.array([table.next_step[slots], books.base_step[slots], books.head_step[slots]])
+        # What the batch that runs leaves is what there will be to choose from.
+        expected = np.array(table.model.engine.expected_steps(slots), np.int64)
+        stored = np.array([expected, books.base_step[slots], books.head_step[slots]])
         served = choose_steps(stored, have, held_from) != NO_STATE
         errors: list[TidegateError | None] = [None] * len(slots)
         for n in np.flatnonzero(~served).tolist():
