@@ -24,3 +24,16 @@ async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = EVE
         assert time.monotonic() - start_s < within_s, f"not so within {within_s} s"
         await asyncio.sleep(INTERVAL_S)
     return time.monotonic() - start_s
+
+
+async def until(check: Callable[[], object], within_s: float = EVENTUALLY_S) -> None:
+    """Let the other tasks of this process run until something is so.
+
+    Raises:
+        AssertionError: It never was.
+    """
+
+    async def holds() -> bool:
+        return bool(check())
+
+    await eventually(holds, within_s)
