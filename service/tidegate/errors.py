@@ -47,16 +47,18 @@ class TidegateError(Exception):
         code: Name of the canonical gRPC code.
         reason: Stable UPPER_SNAKE_CASE name for programs.
         retry_after_s: Earliest time to try again, in seconds; None if trying again as is cannot help.
+        fact_names: Attributes that are facts.
     """
 
     code: ClassVar[str] = "UNKNOWN"
     reason: ClassVar[str] = "UNKNOWN"
     retry_after_s: float | None = None
+    fact_names: ClassVar[tuple[str, ...]] = ()
 
     @property
     def facts(self) -> dict[str, int | str]:
         """What a program needs to go on, as it travels in the error's details."""
-        return {}
+        return {name: getattr(self, name) for name in self.fact_names}
 
 
 class InvalidRequest(TidegateError):
@@ -140,16 +142,12 @@ class SessionLost(SessionError):
 
     code = "DATA_LOSS"
     reason = "SESSION_LOST"
+    fact_names = ("next_step", "durable_step")
 
     def __init__(self, message: str, *, next_step: int = 0, durable_step: int = 0) -> None:
         super().__init__(message)
         self.next_step = next_step
         self.durable_step = durable_step
-
-    @property
-    def facts(self) -> dict[str, int | str]:
-        """The last steps, as they travel in the error's details."""
-        return {"next_step": self.next_step, "durable_step": self.durable_step}
 
 
 class WrongStep(SessionError):
@@ -161,15 +159,11 @@ class WrongStep(SessionError):
 
     code = "FAILED_PRECONDITION"
     reason = "WRONG_STEP"
+    fact_names = ("expected_step",)
 
     def __init__(self, message: str, *, expected_step: int) -> None:
         super().__init__(message)
         self.expected_step = expected_step
-
-    @property
-    def facts(self) -> dict[str, int | str]:
-        """The expected step, as it travels in the error's details."""
-        return {"expected_step": self.expected_step}
 
 
 class SessionNotStarted(SessionError):
@@ -188,15 +182,11 @@ class Displaced(SessionError):
 
     code = "ABORTED"
     reason = "DISPLACED"
+    fact_names = ("next_step",)
 
     def __init__(self, message: str, *, next_step: int = 0) -> None:
         super().__init__(message)
         self.next_step = next_step
-
-    @property
-    def facts(self) -> dict[str, int | str]:
-        """The last step, as it travels in the error's details."""
-        return {"next_step": self.next_step}
 
 
 class StaleAttempt(SessionError):
@@ -297,12 +287,8 @@ class InternalError(TidegateError):
 
     code = "INTERNAL"
     reason = "INTERNAL"
+    fact_names = ("incident_id",)
 
     def __init__(self, message: str, *, incident_id: str = "") -> None:
         super().__init__(message)
         self.incident_id = incident_id
-
-    @property
-    def facts(self) -> dict[str, int | str]:
-        """The id, as it travels in the error's details."""
-        return {"incident_id": self.incident_id}

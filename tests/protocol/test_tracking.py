@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import InternalError, InvalidRequest, WrongStep
+from tidegate.protocol.cutting import FrameCaps
 from tidegate.protocol.outputs import OutputSelection
-from tidegate.protocol.tracking import FrameCaps, StepCall, TensorForm, Tile
+from tidegate.protocol.tracking import StepCall, TensorForm, Tile
 from tidegate.tensor import Array, DType
 
 FORM = TensorForm(DType.FLOAT32, (2,))
@@ -81,7 +82,7 @@ def test_answers_are_put_together_however_the_call_was_cut(
 
     np.testing.assert_array_equal(call.outputs[0], -x)
     assert call.applied.tolist() == [num_steps] * num_rows
-    assert call.unknown_steps() == {}
+    assert call.is_over
 
 
 @given(num_steps=st.integers(1, 9), max_steps=st.integers(1, 10))
@@ -149,8 +150,8 @@ def test_the_first_error_of_a_row_is_the_one_that_is_kept() -> None:
     first, second = tiles_of(call, FrameCaps(1, 2, 1 << 20))
     cause = InvalidRequest("x: not finite")
 
-    call.refuse(first, cause)
-    call.refuse(second, WrongStep("expected 0, got 2", expected_step=0))
+    call.refuse(first.rows, cause)
+    call.refuse(second.rows, WrongStep("expected 0, got 2", expected_step=0))
 
     assert call.errors == {0: cause}
 
@@ -164,16 +165,51 @@ def test_rows_that_are_refused_beforehand_are_never_sent() -> None:
     assert tile.rows.tolist() == [1]
 
 
-def test_what_was_sent_and_not_answered_is_unknown() -> None:
-    call = started(inputs_of(2, 6))
-    caps = FrameCaps(10, 2, 1 << 20)
-    first = call.next_tile(caps)
-    assert first is not None
-    call.next_tile(caps)
+@given(
+    num_rows=st.integers(1, 6),
+    num_steps=st.integers(1, 9),
+    caps=st.builds(FrameCaps, st.integers(1, 7), st.integers(1, 5), st.integers(1, 100)),
+    selection=st.sampled_from([ALL, LAST, NONE]),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=50)
+def test_a_restart_asks_for_the_rest_and_for_nothing_twice(
+    num_rows: int, num_steps: int, caps: FrameCaps, selection: OutputSelection, data: st.DataObject
+) -> None:
+    x = inputs_of(num_rows, num_steps)
+    call = started(x, selection)
+    asked = np.zeros((num_rows, num_steps), int)
 
-    answer(call, first, [0], 0, 2)
+    while not call.is_over:
+        call.restart()
+        for tile in tiles_of(call, caps)[: data.draw(st.integers(1, 3))]:
+            # A server answers the steps of a session in order, or not at all.
+            in_order = np.flatnonzero(call.applied[tile.rows] == tile.offset).tolist()
+            if in_order:
+                answered = data.draw(st.lists(st.sampled_from(in_order), min_size=1, unique=True))
+                stop = data.draw(st.integers(1, tile.num_steps))
+                answer(call, tile, answered, 0, stop)
+                asked[tile.rows[answered], tile.offset : tile.offset + stop] += 1
 
-    assert call.unknown_steps() == {0: range(2, 4), 1: range(100, 104)}
+    assert (asked == 1).all()
+    np.testing.assert_array_equal(call.outputs[0], {ALL: -x, LAST: -x[:, -1:], NONE: -x[:, :0]}[selection])
+
+
+def test_a_row_that_is_deferred_is_sent_again() -> None:
+    x = inputs_of(2, 3)
+    call = started(x)
+    [tile] = tiles_of(call, WIDE)
+    outputs = (-x).copy()
+    outputs[1] = np.nan
+    call.take(tile, [], 0, 3, [outputs.tobytes()], {}, deferred=[1])
+
+    call.restart()
+    [rest] = tiles_of(call, WIDE)
+    answer(call, rest, [], 0, 3)
+
+    assert rest.rows.tolist() == [1]
+    assert (call.is_over, call.errors) == (True, {})
+    np.testing.assert_array_equal(call.outputs[0], -x)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
     feedback_package(repository)
     feedback_package(repository, name="uncarried", carried=False)
-    feedback_package(repository, name="planned", plan=True)
     direct_package(repository)
     counter_package(repository)
     return repository
@@ -69,7 +68,7 @@ class Sessions:
         return await self.forecaster.forecast(session_id, model, num_steps, future)
 
     def state_bytes(self, session_id: str) -> bytes:
-        table, slot = self.bench.place(session_id)
+        table, slot = self.bench.manager.registry.get(session_id)
         slots = np.array([slot], np.int32)
         return b"".join(s.tobytes() for s in table.model.runner.arena.read(slots))
 
@@ -112,7 +111,7 @@ async def test_the_session_is_untouched(sessions: Sessions) -> None:
     await sessions.forecast("a", 12, x=season_ahead(12))
 
     assert sessions.state_bytes("a") == before
-    assert sessions.bench.place("a").next_step == 9
+    assert sessions.bench.manager.registry.get("a").next_step == 9
     more = [await sessions.feed(name, HISTORY) for name in ("a", "twin")]
     assert more[0].tobytes() == more[1].tobytes()
 
@@ -131,23 +130,16 @@ async def test_given_values_win_over_predicted_ones(sessions: Sessions) -> None:
     assert made.inputs[0][1][:, 0].tolist() == [5, -5, by_hand[-1, 0, 1]]
 
 
-async def test_what_is_needed_and_missing_is_asked_for_by_name_and_shape(sessions: Sessions) -> None:
-    await sessions.open("p", "planned")
+async def test_what_is_needed_and_missing_is_asked_for(sessions: Sessions) -> None:
+    await sessions.open("a", "feedback")
     await sessions.open("u", "uncarried")
-    both = np.zeros((1, 3), np.float32)
-    model = await sessions.forecaster.model_of("p")
-    request_inputs = [both[None, :, :2], both[None, :, :1]]
-    model.runner.step(np.array([sessions.bench.place("p").slot], np.int32), request_inputs)
-    model.engine.next_step[sessions.bench.place("p").slot] = 1
-    sessions.bench.place("p").table.accepted[:] = model.engine.next_step
+    for name in ("a", "u"):
+        await sessions.feed(name, HISTORY)
 
-    with pytest.raises(InvalidRequest) as planned:
-        await sessions.forecast("p", 4)
-    with pytest.raises(InvalidRequest) as uncarried:
+    with pytest.raises(InvalidRequest, match=r"expected also 'x' feature 'season' \[4\]$"):
+        await sessions.forecast("a", 4)
+    with pytest.raises(InvalidRequest, match=r"expected also 'x' feature 'value' \[1\]$"):
         await sessions.forecast("u", 4, x=season_ahead(4))
-
-    assert str(planned.value) == "future_inputs: expected also 'x' feature 'season' [4]; 'plan' [4, 1]"
-    assert str(uncarried.value) == "future_inputs: expected also 'x' feature 'value' [1]"
 
 
 async def test_a_first_value_from_the_request_starts_a_model_that_carries_no_answer(
@@ -266,24 +258,6 @@ async def test_a_forecast_counts_as_bytes_that_wait(sessions: Sessions) -> None:
         await sessions.forecast("a", 12, x=season_ahead(12))
 
     sessions.bench.manager.budget.give_back(LIMITS.max_pending_bytes - 100)
-
-
-@pytest.mark.parametrize(
-    ("future", "problem"),
-    [
-        ([[np.nan, np.inf]], r"'x'\[0, 1\]: expected a finite value, got inf"),
-        ([[np.nan, np.nan]], r"'x'\[0, 1\]: expected a finite value, got nan"),
-        ([[np.nan, 0]] * 3, r"'x': expected at most 2 steps, got 3"),
-    ],
-)
-async def test_future_values_must_be_usable(
-    sessions: Sessions, future: list[list[float]], problem: str
-) -> None:
-    await sessions.open("a", "feedback")
-    await sessions.feed("a", HISTORY)
-
-    with pytest.raises(InvalidRequest, match=problem):
-        await sessions.forecast("a", 2, x=np.array(future, np.float32))
 
 
 async def test_a_detached_session_is_forecast_and_an_ended_one_is_not(sessions: Sessions) -> None:

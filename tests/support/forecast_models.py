@@ -26,17 +26,6 @@ def feedback_package(
         carried: The last answer is a state, so that a forecast needs no first value.
         plan: A second input, which is never fed back.
     """
-    rng = np.random.default_rng(7)
-    features = 3 if plan else 2
-    weights = {
-        "w": rng.normal(0, 0.5, (1, 4 * HIDDEN, features)).astype(np.float32),
-        "r": rng.normal(0, 0.5, (1, 4 * HIDDEN, HIDDEN)).astype(np.float32),
-        "b": rng.normal(0, 0.5, (1, 8 * HIDDEN)).astype(np.float32),
-        "head": rng.normal(0, 0.5, (HIDDEN, 3)).astype(np.float32),
-        "one": np.array([1], np.int64),
-        "last": np.array(-1, np.int64),
-        "y_shape": np.array([0, 0, 1, 3], np.int64),
-    }
     inputs = [
         InputSpec(name="x", dtype=F32, shape=("batch", "time", 2), features=("value", "season")),
         *([InputSpec(name="plan", dtype=F32, shape=("batch", "time", 1))] if plan else []),
@@ -75,7 +64,7 @@ def feedback_package(
             )
         ],
         states=states,
-        weights=weights,
+        weights=_weights(3 if plan else 2),
         **({"forecast": VALUE_BACK} | manifest),
     )
 
@@ -108,6 +97,22 @@ def direct_package(
         },
         **({"forecast": {"mode": "direct", "outputs": ("y",)}} | manifest),
     )
+
+
+def _weights(num_features: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    drawn = {
+        "w": (1, 4 * HIDDEN, num_features),
+        "r": (1, 4 * HIDDEN, HIDDEN),
+        "b": (1, 8 * HIDDEN),
+        "head": (HIDDEN, 3),
+    }
+    return {
+        **{name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in drawn.items()},
+        "one": np.array([1], np.int64),
+        "last": np.array(-1, np.int64),
+        "y_shape": np.array([0, 0, 1, 3], np.int64),
+    }
 
 
 def _state(name: str, shape: tuple[int | str, ...]) -> StatePair:

@@ -7,16 +7,26 @@ that only a client can meet, listed in `tidegate.client.errors`.
 from tidegate.client.aio import AsyncClient
 from tidegate.client.calls import SessionInfo, StepAnswer
 from tidegate.client.channel import ChannelOptions
-from tidegate.client.errors import CallTimedOut, FleetError, RemoteError, StreamLost
+from tidegate.client.errors import (
+    AnswerLost,
+    BufferFull,
+    CallTimedOut,
+    FleetError,
+    RemoteError,
+    StreamLost,
+)
 from tidegate.client.fleet import Fleet
 from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection, LayerTrace
+from tidegate.client.recovery import RecoveryOptions
 from tidegate.client.session import Session
 from tidegate.client.signature import ModelInfo, TensorSpec
 from tidegate.client.sync import Client, SyncFleet, SyncSession
 
 __all__ = [
+    "AnswerLost",
     "AsyncClient",
+    "BufferFull",
     "CallTimedOut",
     "ChannelOptions",
     "Client",
@@ -26,6 +36,7 @@ __all__ = [
     "Inspection",
     "LayerTrace",
     "ModelInfo",
+    "RecoveryOptions",
     "RemoteError",
     "Session",
     "SessionInfo",

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import grpc.aio
 
-from tidegate.client.codec import encode_inputs
+from tidegate.client.codec import Inputs, encode_inputs
 from tidegate.client.errors import from_rpc_error
 from tidegate.client.forecasts import Forecast, read_forecast, write_future
 from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
-from tidegate.client.session import Inputs
 from tidegate.client.signature import ModelInfo, model_info
 from tidegate.client.tensors import read_tensor, write_tensor
 from tidegate.tensor import Array

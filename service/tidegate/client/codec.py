@@ -17,10 +17,11 @@ from tidegate.client.signature import TensorSpec
 from tidegate.errors import InvalidRequest
 from tidegate.tensor import Array, format_shape
 
+Inputs = ArrayLike | Mapping[str, ArrayLike]
+"""A value per model input by name; a bare value for a model with one input."""
 
-def encode_inputs(
-    specs: Sequence[TensorSpec], values: ArrayLike | Mapping[str, ArrayLike], axes: Mapping[str, int | None]
-) -> list[Array]:
+
+def encode_inputs(specs: Sequence[TensorSpec], values: Inputs, axes: Mapping[str, int | None]) -> list[Array]:
     """Check and convert the inputs of a call.
 
     Args:
@@ -45,9 +46,7 @@ def encode_inputs(
     return arrays
 
 
-def _by_spec(
-    specs: Sequence[TensorSpec], values: ArrayLike | Mapping[str, ArrayLike]
-) -> list[tuple[TensorSpec, ArrayLike]]:
+def _by_spec(specs: Sequence[TensorSpec], values: Inputs) -> list[tuple[TensorSpec, ArrayLike]]:
     names = [spec.name for spec in specs]
     if not isinstance(values, Mapping):
         if len(specs) != 1:

@@ -3,18 +3,21 @@
 * InvalidRequest ... InternalError   as raised by the server, the same class by its `reason`
 * RemoteError                        a reason that this release of the library has no class for
 * DeadlineExpired
-  + CallTimedOut                     no answer in time; the input stays the step it is
+  + CallTimedOut                     no answer in time; the input stays the step it is: `retry()`
+* CapacityError
+  + BufferFull                       no room to hold the inputs of another call
 * ConnectionLost
-  + StreamLost                       the connection broke; `unknown` says for which steps
+  + StreamLost                       the server cannot be reached; `unknown` says which steps may be lost
+    - AnswerLost                     a single call was applied, its answer was lost with the connection
 * FleetError                         some sessions of a fleet were refused; holds everyone's answers
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,8 +25,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tidegate import errors
-from tidegate.errors import ConnectionLost, DeadlineExpired, SessionError, TidegateError
+from tidegate.errors import (
+    CapacityError,
+    ConnectionLost,
+    DeadlineExpired,
+    SessionError,
+    TidegateError,
+)
 from tidegate.tensor import Array
+from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.error_pb2 import Error
 
 _STATUS_DETAILS = "grpc-status-details-bin"
@@ -52,32 +62,69 @@ class RemoteError(TidegateError):
         self.remote_reason = remote_reason
 
 
+Answer = TypeVar("Answer")
+
+
 class CallTimedOut(DeadlineExpired):
     """No answer came within `timeout_s`. What was handed over keeps its step numbers.
 
     Do not send the input again when `taken` is true: it is on its way as step `step`, and the state
-    will move on with it. The next call waits for it first; `settle()` returns its answer.
+    will move on with it. `retry()` waits for its answer; the next call waits for it first.
 
     Attributes:
-        taken: Whether this call's input was taken. False: the call before it, which had timed out too,
-            is still without an answer, and nothing of this one was sent.
+        taken: Whether this call's input was taken. False: the call before it is still without an answer,
+            or there was no room for the input, and nothing of this one was sent.
         step: Number of the first step that is without an answer.
     """
 
-    def __init__(self, message: str, *, taken: bool, step: int) -> None:
+    def __init__(self, message: str, *, taken: bool, step: int, again: Callable[[float | None], Any]) -> None:
         super().__init__(message)
         self.taken = taken
         self.step = step
+        self._again = again
+
+    def retry(self, *, timeout_s: float | None = None) -> Any:
+        """Wait for what the call would have returned, however often: no step is sent twice.
+
+        Where the input was not taken, the call is made again. With `AsyncClient` this is to be awaited.
+
+        Args:
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Returns:
+            What the call returns.
+
+        Raises:
+            CallTimedOut: Still no answer.
+            TidegateError: Whatever the call raises.
+        """
+        return self._again(timeout_s)
+
+    def through(self, run: Callable[[Coroutine[object, object, Any]], Any]) -> CallTimedOut:
+        """The same error, for code without asyncio: `run` waits for what `retry` gives."""
+        again = self._again
+        return CallTimedOut(
+            str(self), taken=self.taken, step=self.step, again=lambda timeout_s: run(again(timeout_s))
+        )
+
+
+class BufferFull(CapacityError):
+    """The client holds as many inputs as it may, because the server does not report their steps as durable.
+
+    Nothing of the call was sent. `RecoveryOptions` has the limit, and whether calls wait instead.
+    """
+
+    reason = "BUFFER_FULL"
 
 
 class StreamLost(ConnectionLost):
-    """The stream broke, or the server is not there.
+    """The server cannot be reached, for longer than was to be waited for it.
 
     Attributes:
         address: Server that was called.
-        grpc_code: Name of the code that the stream ended with.
-        unknown: By session id, the steps that were sent and not answered: they may or may not have been
-            applied.
+        grpc_code: Name of the code that the last attempt ended with.
+        unknown: By session id, steps that the server may or may not have: sent by a single call that got
+            no answer, or not durable when the session was left.
     """
 
     def __init__(
@@ -87,6 +134,20 @@ class StreamLost(ConnectionLost):
         self.address = address
         self.grpc_code = grpc_code
         self.unknown: Mapping[str, range] = unknown or {}
+
+
+class AnswerLost(StreamLost):
+    """The steps of a single call were applied, but their answer was lost with the connection.
+
+    A stream can have it computed again: open the session with `next_step` at the first of them.
+
+    Attributes:
+        next_step: Number of the session's next step.
+    """
+
+    def __init__(self, message: str, *, address: str, grpc_code: str, next_step: int) -> None:
+        super().__init__(message, address=address, grpc_code=grpc_code)
+        self.next_step = next_step
 
 
 class FleetError(SessionError):
@@ -111,6 +172,11 @@ class FleetError(SessionError):
         self.answers = answers
 
 
+def heals(error: TidegateError) -> bool:
+    """Whether the same may succeed later: the connection was lost, or the server says when to come back."""
+    return isinstance(error, ConnectionLost) or error.retry_after_s is not None
+
+
 def from_message(error: Error) -> TidegateError:
     """The error that travels inside a stream."""
     facts: dict[str, int | str] = {name: getattr(error, name) for name in _FACTS if error.HasField(name)}
@@ -118,6 +184,21 @@ def from_message(error: Error) -> TidegateError:
         facts["incident_id"] = error.incident_id
     retry_after = error.retry_after if error.HasField("retry_after") else None
     return _build(_code_name(error.code), error.reason, error.message, facts, retry_after)
+
+
+def from_notice(notice: pb.Notice, next_step: int) -> TidegateError:
+    """The error that a notice means for a session that it names."""
+    match notice.reason:
+        case pb.NOTICE_REASON_DISPLACED:
+            return errors.Displaced(
+                notice.message or "another stream resumed the session", next_step=next_step
+            )
+        case pb.NOTICE_REASON_ENDED:
+            return errors.SessionNotFound(notice.message or "the session was ended by a call on its id")
+        case _:
+            return errors.SessionLost(
+                notice.message or "the session's state was given up", next_step=next_step
+            )
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> TidegateError:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidegate.client.codec import encode_inputs
-from tidegate.client.group import SessionGroup
-from tidegate.client.session import Inputs, Outputs, selection_of
+from tidegate.client.calling import Caller
+from tidegate.client.codec import Inputs, encode_inputs
+from tidegate.client.session import Outputs, selection_of
 from tidegate.client.signature import ModelInfo
+from tidegate.errors import InvalidRequest
+from tidegate.protocol.outputs import OutputSelection
 from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array, IntArray
 
@@ -23,17 +25,18 @@ class Fleet:
     Otherwise the methods raise what those of `Session` raise.
     """
 
-    def __init__(self, group: SessionGroup, model: ModelInfo) -> None:
-        self._group = group
-        self._model = model
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._group = caller.group
+        self._model = caller.model
 
     def __len__(self) -> int:
-        return len(self._group.ids)
+        return len(self._group.roster)
 
     @property
     def session_ids(self) -> Sequence[str]:
         """The ids, in the order of rows."""
-        return self._group.ids
+        return self._group.roster.ids
 
     @property
     def model(self) -> ModelInfo:
@@ -43,12 +46,12 @@ class Fleet:
     @property
     def next_steps(self) -> IntArray:
         """Number of each session's next step, shape (n,), int64; those under way count as applied."""
-        return self._group.next_steps.copy()
+        return self._group.roster.next_steps.copy()
 
     @property
     def durable_steps(self) -> IntArray:
         """Steps below these numbers survive the death of the server, shape (n,), int64."""
-        return self._group.durable_steps.copy()
+        return self._group.roster.shown_durable_steps
 
     async def step(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed one step to every session.
@@ -61,10 +64,8 @@ class Fleet:
             The model's first output, shape (n, step_shape...).
         """
         inputs = encode_inputs(self._model.inputs, values, {"n": len(self)})
-        account = await self._call([value[:, np.newaxis] for value in inputs], "all", timeout_s)
-        answers: Array = account.outputs[0][:, 0]
-        self._group.raise_errors(account.errors, answers)
-        return answers
+        rows = [value[:, np.newaxis] for value in inputs]
+        return await self._caller.call(rows, OutputSelection.ALL, timeout_s, self._one)
 
     async def steps(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed several steps to every session.
@@ -76,9 +77,7 @@ class Fleet:
         Returns:
             The model's first output, shape (n, T, step_shape...).
         """
-        account = await self._call(self._encode(values), "all", timeout_s)
-        self._group.raise_errors(account.errors, account.outputs[0])
-        return account.outputs[0]
+        return await self._caller.call(self._encode(values), OutputSelection.ALL, timeout_s, self._first)
 
     async def run(
         self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
@@ -94,7 +93,8 @@ class Fleet:
             Every output by name, shape (n, T, step_shape...); (n, 1, ...) for "last", (n, 0, ...) for
             "none".
         """
-        return self._by_name(await self._call(self._encode(inputs), outputs, timeout_s))
+        rows = self._encode(inputs)
+        return await self._caller.call(rows, selection_of(outputs), timeout_s, self._by_name)
 
     async def settle(self, *, timeout_s: float | None = None) -> dict[str, Array] | None:
         """Wait for the call that timed out or was cancelled, and take its answers.
@@ -102,18 +102,46 @@ class Fleet:
         Returns:
             As `run`; None when there is no such call.
         """
-        account = await self._group.settle(timeout_s)
-        return None if account is None else self._by_name(account)
+        return await self._caller.settle(timeout_s, self._by_name)
+
+    def ack(self, steps: Sequence[int] | IntArray) -> None:
+        """Say that the application has kept the answers before these steps, as `Session.ack` does.
+
+        Args:
+            steps: One per session, shape (n,).
+        """
+        kept = np.asarray(steps, np.int64)
+        if kept.shape != (len(self),):
+            raise InvalidRequest(f"steps: expected {len(self)}, one per session, got shape {kept.shape}")
+        self._group.acknowledge(kept)
+
+    async def flush(self, *, timeout_s: float | None = None) -> None:
+        """Wait until every step of every session survives the death of the server, as `Session.flush` does.
+
+        Args:
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            CallTimedOut: Not so in time; nothing is lost by that.
+            FleetError: Sessions are lost.
+        """
+        await self._caller.flush(timeout_s)
 
     async def end(self) -> None:
         """End all sessions for good: the server deletes their states, and the ids are free again."""
-        await self._group.leave("end")
+        await self._caller.end()
 
     def _encode(self, values: Inputs) -> list[Array]:
         return encode_inputs(self._model.inputs, values, {"n": len(self), "T": None})
 
-    async def _call(self, inputs: list[Array], outputs: Outputs, timeout_s: float | None) -> StepCall:
-        return await self._group.call(self._model, inputs, selection_of(outputs), timeout_s)
+    def _one(self, account: StepCall) -> Array:
+        answers: Array = account.outputs[0][:, 0]
+        self._group.raise_errors(account.errors, answers)
+        return answers
+
+    def _first(self, account: StepCall) -> Array:
+        self._group.raise_errors(account.errors, account.outputs[0])
+        return account.outputs[0]
 
     def _by_name(self, account: StepCall) -> dict[str, Array]:
         names = [spec.name for spec in self._model.outputs]

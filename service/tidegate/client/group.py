@@ -1,266 +1,277 @@
-"""Sessions that were opened together: their handles, their step numbers, their call under way.
+"""Sessions that were opened together: their call under way, and what is held to survive a break.
 
 A `Session` is a group of one, a `Fleet` a group of many. One call of a group is under way at a time;
 the next waits for it. A call whose caller left (timeout, cancellation) goes on, because what was handed
-over keeps its step numbers: the next call settles it first, and raises what it ended with if that was an
-error that nobody has been told.
+over keeps its step numbers.
+
+A call does not notice a lost connection: it is on its way until every step is answered or refused. The
+connection attaches the group again, and its lane sends what is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
 
 import numpy as np
 
-from tidegate.client.errors import CallTimedOut, FleetError, StreamLost, from_message
+from tidegate.client.acks import QUIET_S, AckBook, Acks
+from tidegate.client.attaching import pinned
+from tidegate.client.budget import InputBudget
+from tidegate.client.errors import FleetError
+from tidegate.client.lane import Lane
 from tidegate.client.opening import OpenOptions
-from tidegate.client.outbox import PendingCall
+from tidegate.client.pending import PendingCall
+from tidegate.client.roster import Roster
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
-from tidegate.errors import ConnectionLost, DeadlineExpired, InvalidRequest, ModelMismatch, TidegateError
+from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.protocol.outputs import OutputSelection
+from tidegate.protocol.replay import HeldInputs
 from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array, IntArray
-from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.model_pb2 import ModelVersion
 
-LEAVE_TIMEOUT_S = 10.0
-"""Longest that leaving a session waits for what is under way and for the server's word."""
 
-_CHUNK = 1024  # Sessions in one open, within what the server takes.
-
-
-@dataclass
 class SessionGroup:
-    """Sessions of one model version on one stream.
+    """Sessions of one model version.
 
     Attributes:
-        ids: Their ids, in the order of rows.
-        handles: Their names on the stream, shape (n,), int64; 0 where the open was refused.
-        next_steps: Number of each one's next step, shape (n,), int64. While a call is under way it
-            counts as applied.
-        durable_steps: Steps below are safe in the server's store, shape (n,), int64.
-        is_fleet: Errors of rows are gathered in a `FleetError`.
-        lost: Rows that the stream does not hold any more, with the reason.
+        roster: The sessions.
+        options: How they are opened for the first time.
+        address: The server, for texts.
+        model: The version that they are pinned to; None before the first open was answered.
+        versions: As texts name them; more than one while it is not refused for that.
+        held: The inputs that may have to be sent again.
+        budget: How many bytes they may have, with those of the client's other sessions.
+        pending: The call under way.
+        acks: What the application has kept.
+        is_left: The application has left them, or they could not be opened.
+        is_caught_up: Set while they are attached and the server has every step that was answered.
+        stream: What they are attached to; None after a break.
+        ready: Done when the first open was answered; holds its error.
+        trouble: Why the server has no room for them yet, while they are opened.
+        news: Set whenever a durable step has moved, a session was lost, or `is_caught_up` was set.
     """
 
-    ids: Sequence[str]
-    stream: SessionStream
-    is_fleet: bool
-    handles: IntArray = field(init=False)
-    next_steps: IntArray = field(init=False)
-    durable_steps: IntArray = field(init=False)
-    lost: dict[int, TidegateError] = field(default_factory=dict)
-    _versions: set[tuple[str, str, str]] = field(default_factory=set)
-    _pending: PendingCall | None = None
-    _is_left: bool = False
-
-    def __post_init__(self) -> None:
-        self.handles = np.zeros(len(self.ids), np.int64)
-        self.next_steps = np.zeros(len(self.ids), np.int64)
-        self.durable_steps = np.zeros(len(self.ids), np.int64)
-
-    async def open(self, options: OpenOptions) -> ModelVersion:
-        """Attach the sessions: all of them, or none.
-
-        Returns:
-            The version that all of them are pinned to.
-
-        Raises:
-            TidegateError: For a group of one, why it was refused.
-            FleetError: Some ids were refused; the others were given back.
-            ModelMismatch: The sessions are pinned to different versions.
-        """
-        start = 0
-        while start < len(self.ids):
-            stop = min(start + min(_CHUNK, self.stream.max_open_sessions), len(self.ids))
-            request = options.request(self.ids, start, stop)
-            await self.stream.open(request, self, partial(self._enter, start))
-            start = stop
-        if not self.lost and len(self._versions) == 1:
-            name, version, sha256 = next(iter(self._versions))
-            return ModelVersion(name=name, version=version, sha256=sha256)
-        await self.leave("detach")
-        self.raise_errors(self.lost)
-        labels = sorted(f"{name}/{version}" for name, version, _ in self._versions)
-        raise ModelMismatch(f"sessions: expected all of one model version, got {', '.join(labels)}")
-
-    async def call(
+    def __init__(
         self,
-        model: ModelInfo,
-        inputs: Sequence[Array],
-        selection: OutputSelection,
-        timeout_s: float | None,
-    ) -> StepCall:
-        """Send the next steps and wait for their answers.
+        ids: Sequence[str],
+        options: OpenOptions,
+        budget: InputBudget,
+        address: str,
+        *,
+        acks: Acks,
+        is_fleet: bool,
+    ) -> None:
+        self.roster = Roster(ids)
+        self.options = options
+        self.address = address
+        self.model: ModelVersion | None = None
+        self.versions: set[str] = set()
+        self.held = HeldInputs()
+        self.budget = budget
+        self.pending: PendingCall | None = None
+        self.acks = AckBook(len(ids))
+        self._acks_by_itself = acks == "auto"
+        self.is_left = False
+        self.is_caught_up = asyncio.Event()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.trouble: TidegateError | None = None
+        self.news = asyncio.Event()
+        self.stream: SessionStream | None = None
+        self._is_fleet = is_fleet
+        self._lane: Lane | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ack_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def answered_steps(self) -> IntArray:
+        """The first step of each session without an answer, shape (n,), int64."""
+        if self.pending is None:
+            return self.roster.next_steps.copy()
+        return self.pending.account.first_steps + self.pending.account.applied
+
+    def keep_returned(self) -> None:
+        """The application asks for more, or says that it is done: it has kept what it was given."""
+        if self._acks_by_itself:
+            self._keep(self.answered_steps)
+
+    def submit(self, model: ModelInfo, inputs: Sequence[Array], selection: OutputSelection) -> PendingCall:
+        """Hand over the next steps; no call may be under way, and there must be room.
 
         Args:
             model: What the sessions are pinned to.
             inputs: Per model input, (n, T, step_shape...).
             selection: Which answers come back.
-            timeout_s: Longest wait for the call before and for this one together; None waits.
+        """
+        self.keep_returned()
+        first_steps = self.roster.next_steps.copy()
+        before = self.held.num_bytes
+        copies = self.held.append(first_steps, inputs, self.roster.live)
+        self.budget.change(self.held.num_bytes - before)
+        forms = [output.form for output in model.outputs]
+        pending = PendingCall(StepCall(first_steps, copies, forms, selection, self.roster.lost))
+        self.roster.next_steps = first_steps + pending.account.num_steps
+        self.pending = pending
+        if self._lane is not None and self.stream is not None:
+            self._lane.put(pending)
+            self.stream.put_lane(self._lane)
+        elif pending.account.is_over:
+            self.call_over(pending)
+        return pending
 
-        Returns:
-            The account of the call, with its outputs and the errors of single rows.
+    def acknowledge(self, steps: IntArray) -> None:
+        """The application has kept the answers before these steps, shape (n,).
 
         Raises:
-            CallTimedOut: No answer in time.
-            StreamLost: The connection broke; says which steps are unknown.
-            TidegateError: The stream has ended, or the call before was refused after its caller had left.
+            InvalidRequest: A step has not been answered yet.
         """
-        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        while self._pending is not None:
-            await self._settle_before(self._pending, deadline, timeout_s)
-        if self._is_left:
-            raise InvalidRequest("session: expected an open one, got one that was left or ended")
-        account = StepCall(
-            self.next_steps.copy(), inputs, [o.form for o in model.outputs], selection, self.lost
-        )
-        pending = PendingCall(account, self.handles, self._on_done)
-        self.stream.submit(pending)
-        self.next_steps += account.num_steps
-        self._pending = pending
-        if not await _wait(pending, deadline):
-            step = int(account.first_steps.min())
-            text = (
-                f"step {step}: no answer within {timeout_s} s; its input is on its way and stays step {step}"
+        ahead = np.flatnonzero(self.roster.live & (steps > self.answered_steps))
+        if ahead.size:
+            row = int(ahead[0])
+            raise InvalidRequest(
+                f"ack: step: expected at most {self.answered_steps[row]}, got {steps[row]} "
+                f"(session {self.roster.ids[row]!r})"
             )
-            raise CallTimedOut(text, taken=True, step=step)
-        self._retire(pending)
-        return self._outcome(pending)
+        self._keep(steps)
 
-    async def settle(self, timeout_s: float | None) -> StepCall | None:
-        """Wait for the call that a caller left behind.
-
-        Returns:
-            Its account; None when every call has been told its outcome.
-
-        Raises:
-            CallTimedOut: Still no answer.
-            TidegateError: As `call`.
-        """
-        pending = self._pending
-        if pending is None or not pending.is_abandoned:
-            return None
-        pending.is_abandoned = False
-        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        if not await _wait(pending, deadline):
-            step = int(pending.account.first_steps.min())
-            raise CallTimedOut(f"step {step}: no answer within {timeout_s} s", taken=True, step=step)
-        self._retire(pending)
-        return self._outcome(pending)
-
-    async def leave(self, mode: Literal["detach", "end"]) -> None:
-        """Give the sessions back, after what is under way.
-
-        Raises:
-            TidegateError: Ending a session was refused, or a call that was left behind had failed.
-        """
-        if self._is_left:
-            return
-        self._is_left = True
-        held = self.handles[(self.handles != 0) & ~np.isin(np.arange(len(self.ids)), list(self.lost))]
-        pending = self._pending
-        try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                if pending is not None:
-                    await asyncio.wait([pending.done])
-                if held.size and (self.stream.failure is None or mode == "end"):
-                    await self._close(held, mode)
-        except TimeoutError as error:
-            raise DeadlineExpired(f"session: no answer to its close within {LEAVE_TIMEOUT_S} s") from error
-        if pending is not None and pending.is_abandoned:
-            self.raise_errors(self._outcome(pending).errors)
+    def tell_acks(self) -> None:
+        """Tell the server now what the application has kept."""
+        self._ack_timer = None
+        if self.stream is None or not self.is_caught_up.is_set() or not self.acks.has_news:
+            return  # After a break the next connection is told.
+        rows = self.acks.all_news()
+        steps = self.acks.tell(rows, self._loop.time())
+        self.stream.acknowledge(self.roster.handles[rows], steps)
 
     def raise_errors(
         self, errors: Mapping[int, TidegateError], answers: Array | Mapping[str, Array] | None = None
     ) -> None:
         """Raise what went wrong with rows, if anything did: as it is for a `Session`, else `FleetError`."""
-        if errors and not self.is_fleet:
+        if errors and not self._is_fleet:
             raise errors[0]
         if errors:
-            raise FleetError({self.ids[row]: error for row, error in sorted(errors.items())}, answers)
+            raise FleetError({self.roster.ids[row]: error for row, error in sorted(errors.items())}, answers)
 
-    def session_lost(self, handle: int, error: TidegateError) -> None:
-        """Called by the stream: it does not hold this session any more."""
-        for row in np.flatnonzero(self.handles == handle).tolist():
-            self.lost[row] = error
+    def forget(self) -> None:
+        """Let go of everything that is held, for good."""
+        self.is_left = True
+        self.budget.change(-self.held.num_bytes)
+        self.held.clear()
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
 
-    def durable(self, handles: Sequence[int], steps: Sequence[int]) -> None:
-        """Called by the stream: steps below these numbers are safe."""
-        order = np.argsort(self.handles)
-        rows = order[np.searchsorted(self.handles, handles, sorter=order)]
-        self.durable_steps[rows] = steps
+    def fail(self, error: TidegateError) -> None:
+        """Nothing can be had of these sessions any more."""
+        self.sessions_lost(dict.fromkeys(self.roster.live_rows.tolist(), error))
 
-    def _enter(self, start: int, opened: pb.Opened) -> None:
-        stop = start + len(opened.handles)
-        self.handles[start:stop] = opened.handles
-        self.next_steps[start:stop] = opened.next_steps
-        self.durable_steps[start:stop] = opened.durable_steps
-        self._versions |= {(m.name, m.version, m.sha256) for m in opened.models}
-        for refused in opened.errors:
-            self.lost[start + refused.index] = from_message(refused.error)
+    def _keep(self, steps: IntArray) -> None:
+        self.acks.keep(np.where(self.roster.live, steps, 0))
+        self._schedule_acks()
 
-    async def _settle_before(
-        self, pending: PendingCall, deadline: float | None, timeout_s: float | None
+    def _schedule_acks(self) -> None:
+        if self.acks.has_news and self._ack_timer is None and not self.is_left:
+            self._ack_timer = self._loop.call_later(QUIET_S, self.tell_acks)
+
+    def _drop_durable(self) -> None:
+        before = self.held.num_bytes
+        self.held.drop_before(self.roster.droppable)
+        self.budget.change(self.held.num_bytes - before)
+        self.news.set()
+
+    # What the connection tells.
+
+    def reopened(self, rows: IntArray, durable_steps: IntArray, reached: IntArray) -> None:
+        """Some sessions are open: their durable steps, shape (rows,), and their next ones, shape (n,)."""
+        if self.model is None:
+            self.roster.next_steps[rows] = self.roster.started_steps[rows] = reached[rows]
+        self.durable(rows, durable_steps)
+
+    def attached(
+        self,
+        stream: SessionStream,
+        reached: IntArray,
+        had: IntArray,
+        versions: set[tuple[str, str, str]],
     ) -> None:
-        if not await _wait(pending, deadline, leaves=False):
-            step = int(pending.account.first_steps.min())
-            text = f"step {step}: still no answer after {timeout_s} s; nothing of this call was sent"
-            raise CallTimedOut(text, taken=False, step=step)
-        self._retire(pending)
-        if pending.is_abandoned:
-            pending.is_abandoned = False
-            self.raise_errors(self._outcome(pending).errors)
+        """All sessions that are not lost are on this stream, at the steps `reached`; they had been at `had`."""
+        if self.model is None:
+            self.model = pinned(versions)
+        self.versions = {f"{name}/{version}" for name, version, _ in versions} or self.versions
+        self.stream = stream
+        self.acks.forget_told()
+        live = self.roster.live
+        lane = Lane(
+            self,
+            self.roster.handles,
+            self.held,
+            self.acks,
+            np.where(live, reached, 0),
+            np.where(live, had, 0),
+        )
+        self._lane = lane
+        if lane.is_caught_up:
+            self.caught_up()
+        if self.pending is not None:
+            lane.put(self.pending)
+        stream.put_lane(lane)
+        if not self.ready.done():
+            self.ready.set_result(None)
 
-    def _retire(self, pending: PendingCall) -> None:
-        if self._pending is pending:
-            self._pending = None
+    def stream_broke(self) -> None:
+        """The stream is gone; what was under way on it will be sent again on the next."""
+        self.stream = self._lane = None
+        self.roster.handles = np.zeros(len(self.roster), np.int64)
+        self.is_caught_up.clear()
 
-    def _on_done(self, pending: PendingCall) -> None:
-        self.next_steps = pending.account.first_steps + pending.account.applied
+    def sessions_lost(self, errors: Mapping[int, TidegateError]) -> None:
+        """These sessions cannot go on."""
+        for row, error in errors.items():
+            self.roster.lose(row, error)
+            self.acks.drop(row)
+        if self._lane is not None:
+            self._lane.lose(errors)
+        elif self.pending is not None:
+            for row, error in errors.items():
+                self.pending.account.refuse(np.array([row]), error)
+            if self.pending.account.is_over:
+                self.call_over(self.pending)
+        self._drop_durable()
 
-    def _outcome(self, pending: PendingCall) -> StepCall:
-        failure = pending.failure
-        if failure is None:
-            return pending.account
-        if not isinstance(failure, ConnectionLost):
-            raise failure
-        unknown = {self.ids[row]: steps for row, steps in pending.account.unknown_steps().items()}
-        address = failure.address if isinstance(failure, StreamLost) else ""
-        grpc_code = failure.grpc_code if isinstance(failure, StreamLost) else failure.code
-        raise StreamLost(_lost_text(failure, unknown), address=address, grpc_code=grpc_code, unknown=unknown)
+    def durable(self, rows: IntArray, steps: IntArray) -> None:
+        """The steps of these rows before these numbers need not be sent again."""
+        self.roster.raise_durable(rows, steps, self.answered_steps)
+        self._drop_durable()
 
-    async def _close(self, held: IntArray, mode: Literal["detach", "end"]) -> None:
-        close_mode = pb.CLOSE_MODE_DETACH if mode == "detach" else pb.CLOSE_MODE_END
-        rows = np.flatnonzero(np.isin(self.handles, held))
-        errors: dict[int, TidegateError] = {}
-        for start in range(0, len(held), self.stream.max_open_sessions):
-            end = start + self.stream.max_open_sessions
-            closed = await self.stream.close(held[start:end].tolist(), close_mode)
-            errors |= {int(rows[start + e.index]): from_message(e.error) for e in closed.errors}
-        if mode == "end":
-            self.raise_errors(errors)
+    # What the lane tells.
 
+    def call_over(self, call: PendingCall) -> None:
+        """Every step of the call is answered or refused."""
+        if self.pending is call:
+            self.roster.next_steps = call.account.first_steps + call.account.applied
+            self.held.cut_off(self.roster.next_steps)
+            self.pending = None
+        if not call.done.done():
+            call.done.set_result(None)
 
-async def _wait(pending: PendingCall, deadline: float | None, *, leaves: bool = True) -> bool:
-    """Wait for a call without ever cancelling it; if its caller leaves early, mark that."""
-    timeout_s = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-    try:
-        await asyncio.wait([pending.done], timeout=timeout_s)
-    finally:
-        if leaves and not pending.done.done():
-            pending.is_abandoned = True
-    return pending.done.done()
+    def caught_up(self) -> None:
+        """The server has every step again that was answered."""
+        self.is_caught_up.set()
+        self.news.set()
+        self._schedule_acks()
 
+    def refused_for_now(self, delay_s: float) -> None:
+        """The server has no room: try again after this time."""
+        lane, stream = self._lane, self.stream
 
-def _lost_text(failure: ConnectionLost, unknown: dict[str, range]) -> str:
-    if not unknown:
-        return str(failure)
-    session_id, steps = next(iter(unknown.items()))
-    more = f" and of {len(unknown) - 1} more sessions" if len(unknown) > 1 else ""
-    return f"{failure}; steps {steps.start} to {steps.stop - 1} of session {session_id!r}{more} may or may not have been applied"
+        def again() -> None:
+            if lane is not None and stream is not None and self._lane is lane:
+                lane.rewind()
+                stream.put_lane(lane)
+
+        self._loop.call_later(delay_s, again)
+
+    def rows_failed(self, errors: Mapping[int, TidegateError]) -> None:
+        """The server refused what it had accepted before."""
+        self.sessions_lost(errors)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tidegate.client.roster import Roster
+from tidegate.tensor import IntArray
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.model_pb2 import ModelVersion
 
@@ -20,32 +22,48 @@ MODES: Mapping[Mode, pb.OpenMode.ValueType] = {
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How sessions are opened.
+    """How sessions are opened for the first time.
 
     Attributes:
         model: Name and version; an empty version is the newest.
         mode: Whether the ids must be new.
-        client_instance: Random bytes of this client.
-        attempt: Number of this client's connection.
         next_steps: Where to continue, per session: the answers before it are kept, and the inputs from
             it on can be sent. None: at the newest state.
     """
 
     model: ModelVersion
     mode: Mode
-    client_instance: bytes
-    attempt: int
     next_steps: Sequence[int] | None = None
 
-    def request(self, ids: Sequence[str], start: int, stop: int) -> pb.Open:
-        """The message for the sessions of `ids[start:stop]`; the stream adds its number."""
-        steps = [] if self.next_steps is None else self.next_steps[start:stop]
+    def request(self, ids: Sequence[str], rows: IntArray) -> pb.Open:
+        """The message for some of the sessions; the connection adds who asks."""
+        steps = [] if self.next_steps is None else [self.next_steps[row] for row in rows.tolist()]
         return pb.Open(
-            client_instance=self.client_instance,
-            attempt=self.attempt,
             model=self.model,
             mode=MODES[self.mode],
-            session_ids=ids[start:stop],
+            session_ids=[ids[row] for row in rows.tolist()],
             have=steps,
             held_from=steps,
         )
+
+
+def resume_request(
+    roster: Roster, model: ModelVersion, rows: IntArray, have: IntArray, held_from: IntArray
+) -> pb.Open:
+    """The message that takes sessions up again after a break.
+
+    Args:
+        roster: The sessions.
+        model: The version that they are pinned to.
+        rows: Which of them.
+        have: The first step of each session without an answer, shape (n,) of all.
+        held_from: The first input of each that can be sent, shape (n,) of all.
+    """
+    return pb.Open(
+        model=model,
+        mode=pb.OPEN_MODE_RESUME,
+        session_ids=[roster.ids[row] for row in rows.tolist()],
+        have=have[rows].tolist(),
+        held_from=held_from[rows].tolist(),
+        epochs=roster.epochs[rows].tolist(),
+    )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
+from tidegate.client.errors import CallTimedOut
 from tidegate.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class Portal:
 
         Raises:
             InvalidRequest: The portal was closed.
+            CallTimedOut: As the coroutine raised it; its `retry` goes through the portal too.
         """
         if self._loop.is_closed():
             coroutine.close()
@@ -36,9 +38,19 @@ class Portal:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CallTimedOut as error:
+            raise error.through(self.run) from None
         except BaseException:
             future.cancel()
             raise
+
+    def do(self, action: Callable[[], T]) -> T:
+        """Run a function on the loop's thread, where what it touches lives."""
+
+        async def act() -> T:
+            return action()
+
+        return self.run(act())
 
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:

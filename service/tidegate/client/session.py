@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from tidegate.client.codec import encode_inputs
-from tidegate.client.group import SessionGroup
+from tidegate.client.calling import Caller
+from tidegate.client.codec import Inputs, encode_inputs
 from tidegate.client.signature import ModelInfo
 from tidegate.errors import InvalidRequest
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array
-
-Inputs = ArrayLike | Mapping[str, ArrayLike]
-"""A value per model input by name; a bare value for a model with one input."""
 
 Outputs = Literal["all", "last", "none"]
 """Which answers come back: of every step, of the last step, none."""
@@ -26,24 +21,32 @@ Outputs = Literal["all", "last", "none"]
 class Session:
     """A series whose state the server keeps; made by `AsyncClient.session`.
 
-    Calls run one after another, in the order they were made. Every method that steps raises:
+    Calls run one after another, in the order they were made. A lost connection, a server that is
+    started again and one that has no room for the moment only make a call take longer: the client
+    resumes the session and sends again what the server has lost. Each step changes the state once, and
+    its answer is returned once. These errors remain:
 
     * `InvalidRequest`: wrong type or shape, or a value that the model does not take; nothing was applied.
     * `CallTimedOut`: no answer within `timeout_s`. The input keeps its step number: do not send it
-      again. The next call waits for it first; `settle()` returns its answer.
-    * `StreamLost`: the connection broke; its `unknown` says for which steps.
-    * `Displaced`, `SessionLost`, `SessionNotFound`: the session is no longer this stream's.
-    * `CapacityError`: a limit of the server; see its `retry_after_s`.
+      again. Its `retry()`, or `settle()`, waits for the answer; the next call waits for it first.
+    * `Displaced`: another client has resumed the session. Final.
+    * `SessionLost`: the state exists nowhere any more, or only at a step whose inputs are not held; says
+      how many steps there were and how many are durable. Final.
+    * `SessionNotFound`: the session was ended by a call on its id. Final.
+    * `BufferFull`: the client may hold no more inputs, because the server's checkpoints have stopped
+      (only with `when_full="fail"`), or the call alone has too many.
+    * `InternalError`, `RemoteError`: the server failed in a way that trying again does not mend.
     """
 
-    def __init__(self, group: SessionGroup, model: ModelInfo) -> None:
-        self._group = group
-        self._model = model
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._group = caller.group
+        self._model = caller.model
 
     @property
     def session_id(self) -> str:
         """The id by which any client may resume the session."""
-        return self._group.ids[0]
+        return self._group.roster.ids[0]
 
     @property
     def model(self) -> ModelInfo:
@@ -53,12 +56,12 @@ class Session:
     @property
     def next_step(self) -> int:
         """Number of the next step; also the number of steps so far, those under way included."""
-        return int(self._group.next_steps[0])
+        return int(self._group.roster.next_steps[0])
 
     @property
     def durable_step(self) -> int:
         """Steps below this number survive the death of the server; stays 0 with a store in memory."""
-        return int(self._group.durable_steps[0])
+        return int(self._group.roster.shown_durable_steps[0])
 
     async def step(self, x: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed one step.
@@ -71,9 +74,8 @@ class Session:
             The model's first output, its `step_shape`.
         """
         inputs = encode_inputs(self._model.inputs, x, {})
-        account = await self._call([value[np.newaxis, np.newaxis] for value in inputs], "all", timeout_s)
-        answer: Array = account.outputs[0][0, 0]
-        return answer
+        rows = [value[np.newaxis, np.newaxis] for value in inputs]
+        return await self._caller.call(rows, OutputSelection.ALL, timeout_s, self._one)
 
     async def steps(self, x: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed several steps; as many frames leave as the server's limits ask for.
@@ -85,7 +87,8 @@ class Session:
         Returns:
             The model's first output, shape (T, step_shape...).
         """
-        return next(iter((await self.run(x, timeout_s=timeout_s)).values()))
+        rows = self._encode(x)
+        return await self._caller.call(rows, OutputSelection.ALL, timeout_s, self._first)
 
     async def run(
         self, inputs: Inputs, *, outputs: Outputs = "all", timeout_s: float | None = None
@@ -100,8 +103,8 @@ class Session:
         Returns:
             Every output by name, shape (T, step_shape...); (1, ...) for "last", (0, ...) for "none".
         """
-        arrays = encode_inputs(self._model.inputs, inputs, {"T": None})
-        return self._by_name(await self._call([value[np.newaxis] for value in arrays], outputs, timeout_s))
+        rows = self._encode(inputs)
+        return await self._caller.call(rows, selection_of(outputs), timeout_s, self._by_name)
 
     async def settle(self, *, timeout_s: float | None = None) -> dict[str, Array] | None:
         """Wait for the call that timed out or was cancelled, and take its answer.
@@ -109,25 +112,56 @@ class Session:
         Returns:
             As `run`; None when there is no such call.
         """
-        account = await self._group.settle(timeout_s)
-        if account is None:
-            return None
-        self._group.raise_errors(account.errors)
-        return self._by_name(account)
+        return await self._caller.settle(timeout_s, self._by_name)
+
+    def ack(self, step: int) -> None:
+        """Say that the application has kept the answers before `step`, for a session with `ack="explicit"`.
+
+        The server may then forget the states before it. Nothing is awaited: it is told with the next
+        frame, or shortly.
+
+        Raises:
+            InvalidRequest: The step before has not been answered yet.
+        """
+        self._group.acknowledge(np.array([step], np.int64))
+
+    async def flush(self, *, timeout_s: float | None = None) -> None:
+        """Wait until every step so far survives the death of the server.
+
+        What was returned is acknowledged first; a session with `ack="explicit"` waits for the steps that
+        it has acknowledged. With a store in memory this returns once that store has the state: it then
+        survives a lost connection, not the server (`durable_step` stays 0).
+
+        Args:
+            timeout_s: Longest wait, in seconds; None waits.
+
+        Raises:
+            CallTimedOut: Not so in time; nothing is lost by that.
+            SessionError: The session is lost.
+        """
+        await self._caller.flush(timeout_s)
 
     async def end(self) -> None:
         """End the session for good: the server deletes its state, and its id is free again.
 
         Leaving the `async with` block instead leaves it to be resumed.
         """
-        await self._group.leave("end")
+        await self._caller.end()
 
-    async def _call(self, inputs: list[Array], outputs: Outputs, timeout_s: float | None) -> StepCall:
-        account = await self._group.call(self._model, inputs, selection_of(outputs), timeout_s)
+    def _encode(self, values: Inputs) -> list[Array]:
+        return [value[np.newaxis] for value in encode_inputs(self._model.inputs, values, {"T": None})]
+
+    def _one(self, account: StepCall) -> Array:
+        step: Array = self._first(account)[0]
+        return step
+
+    def _first(self, account: StepCall) -> Array:
         self._group.raise_errors(account.errors)
-        return account
+        steps: Array = account.outputs[0][0]
+        return steps
 
     def _by_name(self, account: StepCall) -> dict[str, Array]:
+        self._group.raise_errors(account.errors)
         specs = self._model.outputs
         return {spec.name: output[0] for spec, output in zip(specs, account.outputs, strict=True)}
 

@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from tidegate.client.acks import Acks
 from tidegate.client.aio import AsyncClient
 from tidegate.client.calls import ModelCalls, SessionCalls, SessionInfo, StepAnswer
 from tidegate.client.channel import DEFAULT_ADDRESS, ChannelOptions
+from tidegate.client.codec import Inputs
 from tidegate.client.fleet import Fleet
 from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection
 from tidegate.client.opening import Mode
 from tidegate.client.portal import Portal
-from tidegate.client.session import Inputs, Outputs, Session
+from tidegate.client.recovery import RecoveryOptions
+from tidegate.client.session import Outputs, Session
 from tidegate.client.signature import ModelInfo
 from tidegate.tensor import Array, IntArray
 
@@ -70,6 +73,14 @@ class SyncSession:
     def settle(self, *, timeout_s: float | None = None) -> dict[str, Array] | None:
         """As `Session.settle`."""
         return self._portal.run(self._session.settle(timeout_s=timeout_s))
+
+    def ack(self, step: int) -> None:
+        """As `Session.ack`."""
+        self._portal.do(lambda: self._session.ack(step))
+
+    def flush(self, *, timeout_s: float | None = None) -> None:
+        """As `Session.flush`."""
+        self._portal.run(self._session.flush(timeout_s=timeout_s))
 
     def end(self) -> None:
         """As `Session.end`."""
@@ -123,6 +134,14 @@ class SyncFleet:
     def settle(self, *, timeout_s: float | None = None) -> dict[str, Array] | None:
         """As `Fleet.settle`."""
         return self._portal.run(self._fleet.settle(timeout_s=timeout_s))
+
+    def ack(self, steps: Sequence[int] | IntArray) -> None:
+        """As `Fleet.ack`."""
+        self._portal.do(lambda: self._fleet.ack(steps))
+
+    def flush(self, *, timeout_s: float | None = None) -> None:
+        """As `Fleet.flush`."""
+        self._portal.run(self._fleet.flush(timeout_s=timeout_s))
 
     def end(self) -> None:
         """As `Fleet.end`."""
@@ -186,9 +205,14 @@ class SyncSessionCalls:
 class Client:
     """`AsyncClient` without asyncio. Use it as `with Client(...)`."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, options: ChannelOptions | None = None) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        options: ChannelOptions | None = None,
+        recovery: RecoveryOptions | None = None,
+    ) -> None:
         """Remember where to connect; nothing is sent before the first call."""
-        self._client = AsyncClient(address, options)
+        self._client = AsyncClient(address, options, recovery)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -221,9 +245,12 @@ class Client:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_step: int | None = None,
+        ack: Acks = "auto",
     ) -> Iterator[SyncSession]:
         """As `AsyncClient.session`."""
-        manager = self._client.session(model, session_id, version=version, mode=mode, next_step=next_step)
+        manager = self._client.session(
+            model, session_id, version=version, mode=mode, next_step=next_step, ack=ack
+        )
         with self._portal.entered(manager) as session:
             yield SyncSession(self._portal, session)
 
@@ -236,11 +263,18 @@ class Client:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_steps: Sequence[int] | None = None,
+        ack: Acks = "auto",
     ) -> Iterator[SyncFleet]:
         """As `AsyncClient.fleet`."""
-        manager = self._client.fleet(model, session_ids, version=version, mode=mode, next_steps=next_steps)
+        manager = self._client.fleet(
+            model, session_ids, version=version, mode=mode, next_steps=next_steps, ack=ack
+        )
         with self._portal.entered(manager) as fleet:
             yield SyncFleet(self._portal, fleet)
+
+    def flush(self, *, timeout_s: float | None = None) -> None:
+        """As `AsyncClient.flush`."""
+        self._portal.run(self._client.flush(timeout_s=timeout_s))
 
     def step_session(
         self,

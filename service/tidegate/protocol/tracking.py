@@ -6,19 +6,21 @@ rows and by steps. `StepCall` keeps the account for all of it; a *tile* is the p
 frame carries.
 
 What always holds: the steps of a row leave in order; a row that was refused sends nothing more; the
-outputs of what has not been answered, or was refused, are NaN where the type has one.
+outputs of what has not been answered, or was refused, are NaN where the type has one; a step that was
+answered is not asked for again, also when the connection broke and `restart` sends the rest once more.
 
 No I/O, no clock, no messages: the client's stream feeds it with what it read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tidegate.errors import InternalError, TidegateError
+from tidegate.protocol.cutting import Cut, FrameCaps, classes, cut
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.tensor import Array, BoolArray, DType, IntArray, num_elements
 
@@ -34,15 +36,6 @@ class TensorForm:
     def step_bytes(self) -> int:
         """Bytes of one step of one session."""
         return num_elements(self.step_shape) * self.dtype.numpy.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class FrameCaps:
-    """The most that one frame may carry; `max_bytes` holds for its inputs and for its answers."""
-
-    max_rows: int
-    max_steps: int
-    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +99,37 @@ class StepCall:
         self.outputs = [_unanswered(form, num_rows, answered) for form in outputs]
         self._live: BoolArray = np.ones(num_rows, np.bool_)
         self._live[list(self.errors)] = False
-        self._next_row = 0
-        self._next_offset = 0
+        self._cuts: Iterator[Cut] | None = None
 
     @property
     def num_rows(self) -> int:
         """Number of sessions, n."""
         return len(self.first_steps)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether every step of every row is answered or refused."""
+        return not (self._live & (self.applied < self.num_steps)).any()
+
     def next_tile(self, caps: FrameCaps) -> Tile | None:
         """Cut off the next part to send; None when everything has left.
 
         Steps before rows: all rows get their first steps before any gets its later ones.
         """
-        max_rows, max_steps = self._tile_size(caps)
-        while self._next_offset < self.num_steps:
-            start, offset = self._next_row, self._next_offset
-            stop = min(start + max_rows, self.num_rows)
-            steps = min(max_steps, self.num_steps - offset)
-            self._next_row = stop % self.num_rows
-            if stop == self.num_rows:
-                self._next_offset += steps
-            rows = np.flatnonzero(self._live[start:stop]) + start
+        if self._cuts is None:
+            self._cuts = self._cut(caps)
+        for part in self._cuts:
+            rows = part.rows[self._live[part.rows]]
             if rows.size:
-                self.sent[rows] = offset + steps
-                return Tile(rows, offset, steps, self._asked(offset + steps))
+                until = part.start + part.num_steps
+                self.sent[rows] = until
+                return Tile(rows, part.start, part.num_steps, self._asked(until))
         return None
+
+    def restart(self) -> None:
+        """Send again, from now on, what was sent and not answered: each row from where it stands."""
+        self.sent[:] = self.applied
+        self._cuts = None
 
     def tile_inputs(self, tile: Tile) -> list[bytes]:
         """Per model input, the elements of a tile in C order."""
@@ -147,6 +145,7 @@ class StepCall:
         num_steps: int,
         chunks: Sequence[bytes],
         errors: Mapping[int, TidegateError],
+        deferred: Collection[int] = (),
     ) -> None:
         """Enter one result of a frame.
 
@@ -158,34 +157,30 @@ class StepCall:
             chunks: Per model output, elements of (rows, steps, step_shape...); empty or empty strings
                 where the frame asked for none.
             errors: Refused rows, by their position in the frame.
+            deferred: Positions of rows that were not taken for now, and will be sent again.
 
         Raises:
             InternalError: The result does not fit the frame: the server is broken.
         """
         if step_offset + num_steps > tile.num_steps or any(
-            p >= tile.rows.size for p in (*positions, *errors)
+            p >= tile.rows.size for p in (*positions, *errors, *deferred)
         ):
             raise InternalError("result: rows or steps: expected those of its frame, got others")
         rows = tile.rows[np.asarray(positions, np.int64)] if positions else tile.rows
         for position, error in errors.items():
             self._refuse(int(tile.rows[position]), error)
+        taken = rows if not self.errors else rows[self._live[rows]]
+        if deferred:
+            taken = np.setdiff1d(taken, tile.rows[list(deferred)])
+        if not taken.size or not num_steps:
+            return  # Only refusals.
         self._write(tile, rows, step_offset, num_steps, chunks)
-        live = rows if not self.errors else rows[self._live[rows]]
-        self.applied[live] = np.maximum(self.applied[live], tile.offset + step_offset + num_steps)
+        self.applied[taken] = np.maximum(self.applied[taken], tile.offset + step_offset + num_steps)
 
-    def refuse(self, tile: Tile, error: TidegateError) -> None:
-        """Enter that a frame was refused as a whole."""
-        for row in tile.rows.tolist():
+    def refuse(self, rows: IntArray, error: TidegateError) -> None:
+        """Enter that rows were refused: a frame as a whole, or sessions that are gone."""
+        for row in rows.tolist():
             self._refuse(row, error)
-
-    def unknown_steps(self) -> dict[int, range]:
-        """Steps that were sent and not answered, by row; whether they were applied is not known."""
-        open_rows = np.flatnonzero((self.sent > self.applied) & self._live).tolist()
-        first = self.first_steps
-        return {
-            row: range(int(first[row] + self.applied[row]), int(first[row] + self.sent[row]))
-            for row in open_rows
-        }
 
     def _refuse(self, row: int, error: TidegateError) -> None:
         # Frames that were under way behind the refused one fail too, with WrongStep; the first
@@ -193,12 +188,13 @@ class StepCall:
         self.errors.setdefault(row, error)
         self._live[row] = False
 
-    def _tile_size(self, caps: FrameCaps) -> tuple[int, int]:
+    def _cut(self, caps: FrameCaps) -> Iterator[Cut]:
         out_bytes = sum(f.step_bytes for f in self._forms) if self.selection is OutputSelection.ALL else 0
         in_bytes = sum(x[0, 0].nbytes for x in self._inputs)
-        per_step = max(in_bytes, out_bytes, 1)
-        rows = max(1, min(self.num_rows, caps.max_rows, caps.max_bytes // per_step))
-        return rows, max(1, min(caps.max_steps, caps.max_bytes // (per_step * rows)))
+        rows = np.flatnonzero(self._live & (self.sent < self.num_steps))
+        starts = [(alike, int(self.sent[alike[0]])) for alike in classes(rows, self.sent[rows])]
+        for alike, start in starts:
+            yield from cut(alike, start, self.num_steps, max(in_bytes, out_bytes, 1), caps)
 
     def _asked(self, until: int) -> OutputSelection:
         if self.selection is OutputSelection.LAST and until < self.num_steps:
@@ -209,8 +205,6 @@ class StepCall:
         self, tile: Tile, rows: IntArray, step_offset: int, num_steps: int, chunks: Sequence[bytes]
     ) -> None:
         is_last = step_offset + num_steps == tile.num_steps
-        if not chunks and not self._live[rows].any():
-            return  # Every row was refused, so there is nothing to fill.
         if tile.selection is OutputSelection.NONE or (tile.selection is OutputSelection.LAST and not is_last):
             return
         start, steps = (

@@ -1,0 +1,179 @@
+"""The inputs that a client may have to send again, of sessions that are stepped together.
+
+A server that was lost comes back with an older state of each session, at a step of its own: the inputs
+from there on must be sent again. So every input is held until the server has reported its step as
+durable.
+
+What always holds: the steps held of a row are in one piece, from `held_from` to its next step; inputs
+are copies, so a caller may write over its own arrays. Inputs lie in blocks of whole calls, each twice
+as long as the last up to a limit, so a step costs its own bytes and little more, and long runs of
+single steps leave in few frames.
+
+No I/O, no clock. A client with a byte limit asks `num_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.protocol.cutting import FrameCaps, classes, cut
+from tidegate.tensor import Array, BoolArray, IntArray
+
+MAX_BLOCK_BYTES = 64 * 1024
+"""A block that would be longer than this holds one call."""
+
+ROW_BYTES = 16
+"""What a block keeps about a row beside its inputs: two step numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Steps that are sent again in one frame.
+
+    Attributes:
+        rows: Positions, shape (rows,), ascending.
+        first_steps: Number of each row's first step, shape (rows,), int64.
+        num_steps: Steps of each row.
+        inputs: Per model input, the elements of (rows, steps, step_shape...) in C order.
+    """
+
+    rows: IntArray
+    first_steps: IntArray
+    num_steps: int
+    inputs: list[bytes]
+
+
+class _Block:
+    """Inputs of consecutive steps; `stops` is lower than the others' where a row was refused."""
+
+    def __init__(self, first_steps: IntArray, inputs: Sequence[Array], capacity: int) -> None:
+        self.first_steps = first_steps.copy()
+        self.stops = first_steps.copy()
+        self.used = 0
+        self._arrays = [np.empty((len(x), capacity, *x.shape[2:]), x.dtype) for x in inputs]
+
+    @property
+    def capacity(self) -> int:
+        """Steps of each row that there is room for."""
+        return int(self._arrays[0].shape[1])
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of one step of all rows."""
+        return sum(x[:, :1].nbytes for x in self._arrays)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the inputs held, and of the numbers beside them."""
+        return self.used * self.column_bytes + ROW_BYTES * len(self.stops)
+
+    def takes(self, first_steps: IntArray, num_steps: int, live: BoolArray) -> bool:
+        """Whether these steps follow those of every live row, and there is room."""
+        follows = (self.stops == first_steps) & (first_steps == self.first_steps + self.used)
+        return self.used + num_steps <= self.capacity and bool((follows | ~live).all())
+
+    def append(self, inputs: Sequence[Array], live: BoolArray) -> list[Array]:
+        until = self.used + inputs[0].shape[1]
+        views = [x[:, self.used : until] for x in self._arrays]
+        for view, x in zip(views, inputs, strict=True):
+            view[:] = x
+        self.used = until
+        self.stops[live] = self.first_steps[live] + until
+        return views
+
+    def chunk(self, rows: IntArray, start: int, num_steps: int) -> list[bytes]:
+        return [x[rows, start : start + num_steps].tobytes() for x in self._arrays]
+
+
+class HeldInputs:
+    """The inputs of n sessions from the oldest step that may have to be sent again."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[_Block] = deque()
+        self._capacity = 1
+        self.num_bytes = 0
+
+    def cost(self, inputs: Sequence[Array]) -> int:
+        """The most by which `num_bytes` grows when these are appended."""
+        return sum(x.nbytes for x in inputs) + ROW_BYTES * len(inputs[0])
+
+    def append(self, first_steps: IntArray, inputs: Sequence[Array], live: BoolArray) -> list[Array]:
+        """Hold the inputs of a call.
+
+        Args:
+            first_steps: Number of each row's first step, shape (n,).
+            inputs: Per model input, shape (n, T, step_shape...).
+            live: Rows that will be sent, shape (n,); of the others nothing is ever sent again.
+
+        Returns:
+            The copies that are held, which nobody may write to.
+        """
+        num_steps = inputs[0].shape[1]
+        if not self._blocks or not self._blocks[-1].takes(first_steps, num_steps, live):
+            self._blocks.append(_Block(first_steps, inputs, max(num_steps, self._next_capacity(inputs))))
+            self.num_bytes += self._blocks[-1].num_bytes
+        block = self._blocks[-1]
+        before = block.num_bytes
+        views = block.append(inputs, live)
+        self.num_bytes += block.num_bytes - before
+        return views
+
+    def cut_off(self, next_steps: IntArray) -> None:
+        """Forget the steps from these numbers on: they were refused and never happened.
+
+        Args:
+            next_steps: Per row, shape (n,), not below the first step of the last call.
+        """
+        if self._blocks:
+            np.minimum(self._blocks[-1].stops, next_steps, out=self._blocks[-1].stops)
+
+    def drop_before(self, steps: IntArray) -> None:
+        """Forget what need not be sent again, in whole blocks: the steps before these numbers.
+
+        Args:
+            steps: Per row, shape (n,).
+        """
+        while self._blocks and (self._blocks[0].stops <= steps).all():
+            self.num_bytes -= self._blocks.popleft().num_bytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+        self.num_bytes = 0
+
+    def held_from(self, next_steps: IntArray) -> IntArray:
+        """The first step of each row that can be sent again, shape (n,), int64.
+
+        Args:
+            next_steps: Where a row of which nothing is held goes on, shape (n,).
+        """
+        return (self._blocks[0].first_steps if self._blocks else next_steps).copy()
+
+    def pieces(self, start: IntArray, stop: IntArray, caps: FrameCaps) -> Iterator[Piece]:
+        """Cut the steps [start, stop) of each row into frames, in the order of steps.
+
+        Args:
+            start: Per row, shape (n,), not below `held_from`.
+            stop: Per row, shape (n,); rows that have nothing to send stop where they start.
+            caps: What the server takes.
+        """
+        for block in list(self._blocks):
+            low = np.maximum(start, block.first_steps) - block.first_steps
+            high = np.minimum(stop, block.stops) - block.first_steps
+            rows = np.flatnonzero(low < high)
+            for alike in classes(rows, low[rows], high[rows]):
+                a, b = int(low[alike[0]]), int(high[alike[0]])
+                row_bytes = max(1, block.column_bytes // len(block.stops))
+                for part in cut(alike, a, b, row_bytes, caps):
+                    first = block.first_steps[part.rows] + part.start
+                    chunk = block.chunk(part.rows, part.start, part.num_steps)
+                    yield Piece(part.rows, first, part.num_steps, chunk)
+
+    def _next_capacity(self, inputs: Sequence[Array]) -> int:
+        column_bytes = sum(x[:, :1].nbytes for x in inputs)
+        self._capacity = max(1, min(2 * self._capacity, MAX_BLOCK_BYTES // max(1, column_bytes)))
+        return self._capacity

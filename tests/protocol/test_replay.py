@@ -1,0 +1,146 @@
+"""The inputs that are held, against a list per session."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tidegate.protocol.cutting import FrameCaps
+from tidegate.protocol.replay import MAX_BLOCK_BYTES, ROW_BYTES, HeldInputs
+from tidegate.tensor import Array, IntArray
+
+WIDE = FrameCaps(max_rows=1000, max_steps=1000, max_bytes=1 << 20)
+
+
+def inputs_of(num_rows: int, num_steps: int, start: int = 0) -> Array:
+    """(n, T, 1); element [row, t] is 1000 row + start + t."""
+    return (1000 * np.arange(num_rows)[:, None, None] + start + np.arange(num_steps)[:, None]).astype("<f4")
+
+
+def sent_again(
+    held: HeldInputs, start: IntArray, stop: IntArray, caps: FrameCaps = WIDE
+) -> list[list[float]]:
+    """What is sent again of each row, checked to be in order."""
+    sent: list[list[float]] = [[] for _ in start]
+    for piece in held.pieces(start, stop, caps):
+        assert len(piece.rows) <= caps.max_rows
+        assert piece.num_steps <= caps.max_steps
+        values = np.frombuffer(piece.inputs[0], "<f4").reshape(len(piece.rows), piece.num_steps)
+        for row, first, steps in zip(piece.rows.tolist(), piece.first_steps.tolist(), values, strict=True):
+            assert first == start[row] + len(sent[row])
+            sent[row] += steps.tolist()
+    return sent
+
+
+class HeldMachine(RuleBasedStateMachine):
+    """Calls, refusals and durable steps in any order; the model is a list of all inputs of each row."""
+
+    @initialize(num_rows=st.integers(1, 4), first=st.integers(0, 3))
+    def start(self, num_rows: int, first: int) -> None:
+        self.held = HeldInputs()
+        self.live = np.ones(num_rows, bool)
+        self.history: list[list[float]] = [[0.0] * first for _ in range(num_rows)]
+        self.base = np.full(num_rows, first)
+        self.durable = self.base.copy()
+
+    @property
+    def next_steps(self) -> IntArray:
+        return np.array([len(row) for row in self.history])
+
+    @rule(num_steps=st.integers(1, 6), data=st.data())
+    def call(self, num_steps: int, data: st.DataObject) -> None:
+        first = self.next_steps
+        x = (100 * first[:, None] + np.arange(num_steps)).astype("<f4")
+        views = self.held.append(first, [x[:, :, None]], self.live)
+        np.testing.assert_array_equal(views[0][:, :, 0], x)
+        kept = np.where(self.live, num_steps, 0)
+        for row in np.flatnonzero(self.live):
+            if data.draw(st.integers(0, 4)) == 0:
+                kept[row] = data.draw(st.integers(0, num_steps - 1))
+        for row, count in enumerate(kept):
+            self.history[row] += x[row, :count].tolist()
+        self.held.cut_off(self.next_steps)
+        x[:] = -1  # The caller may write over its own array.
+
+    @rule(data=st.data())
+    def become_durable(self, data: st.DataObject) -> None:
+        for row, step in enumerate(self.next_steps.tolist()):
+            self.durable[row] = data.draw(st.integers(int(self.durable[row]), step))
+        self.held.drop_before(np.where(self.live, self.durable, np.iinfo(np.int64).max))
+
+    @rule(data=st.data())
+    def lose_a_session(self, data: st.DataObject) -> None:
+        self.live[data.draw(st.integers(0, len(self.live) - 1))] = False
+
+    @invariant()
+    def what_is_not_durable_can_be_sent(self) -> None:
+        if not hasattr(self, "held"):
+            return
+        start = np.maximum(self.held.held_from(self.next_steps), self.base)
+        assert (start <= np.maximum(self.durable, self.base))[self.live].all()
+        start, stop = np.where(self.live, start, 0), np.where(self.live, self.next_steps, 0)
+        expected = [row[a:b] for row, a, b in zip(self.history, start, stop, strict=True)]
+        for caps in (WIDE, FrameCaps(2, 3, 16)):
+            assert sent_again(self.held, start, stop, caps) == expected
+
+
+HeldMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestHeldMachine = HeldMachine.TestCase
+
+
+def test_single_steps_leave_in_few_frames() -> None:
+    held = HeldInputs()
+    for step in range(1000):
+        held.append(np.array([step]), [inputs_of(1, 1, step)], np.ones(1, bool))
+
+    pieces = list(held.pieces(np.array([0]), np.array([1000]), WIDE))
+
+    assert len(pieces) < 15
+    assert held.num_bytes < 1000 * 4 + 15 * ROW_BYTES
+
+
+def test_sessions_that_fell_back_to_different_steps_are_sent_from_their_own() -> None:
+    held = HeldInputs()
+    held.append(np.zeros(4, int), [inputs_of(4, 10)], np.ones(4, bool))
+
+    pieces = list(held.pieces(np.array([3, 9, 3, 10]), np.full(4, 10), WIDE))
+
+    assert [(p.rows.tolist(), p.first_steps.tolist(), p.num_steps) for p in pieces] == [
+        ([0, 2], [3, 3], 7),
+        ([1], [9], 1),
+    ]
+
+
+def test_a_lost_session_holds_nothing_back() -> None:
+    held = HeldInputs()
+    live = np.array([True, False])
+    for step in range(3):
+        held.append(np.array([step, 0]), [inputs_of(2, 1)], live)
+
+    held.drop_before(np.array([3, np.iinfo(np.int64).max]))
+
+    assert held.num_bytes == 0
+
+
+def test_a_call_that_is_longer_than_a_block_is_one_block() -> None:
+    held = HeldInputs()
+    num_steps = MAX_BLOCK_BYTES
+
+    held.append(np.array([0]), [np.zeros((1, num_steps, 1), "<f4")], np.ones(1, bool))
+
+    assert held.num_bytes == 4 * num_steps + ROW_BYTES
+    assert len(list(held.pieces(np.array([0]), np.array([num_steps]), FrameCaps(1, num_steps, 1 << 30)))) == 1
+
+
+def test_bytes_are_never_more_than_was_said_beforehand() -> None:
+    held, rng = HeldInputs(), np.random.default_rng(0)
+    step = 0
+    for _ in range(200):
+        x = inputs_of(3, int(rng.integers(1, 9)))
+        before, cost = held.num_bytes, held.cost([x])
+        held.append(np.full(3, step), [x], np.ones(3, bool))
+        step += x.shape[1]
+
+        assert held.num_bytes <= before + cost
