@@ -100,14 +100,14 @@ class Client:
         self._rng = np.random.default_rng(seed)
         self._parse = clock.timed(_parse, PARSE)
         self._pack = clock.timed(_pack, PACK)
-        self._stream: SessionStream = manager.add_stream(self._take, lambda _: None)
+        self._stream: SessionStream = manager.add_stream(self._take, lambda _: None, lambda *_: None)
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT // NUM_STREAMS)
 
     async def open(self, model: str, count: int) -> None:
         """Open sessions of its own."""
         ids = [f"{self._stream.number}-{i}" for i in range(count)]
         none: list[int | None] = [None] * count
-        request = OpenRequest(model, "", "", OpenMode.CREATE, ids, none, none, b"", 0)
+        request = OpenRequest(model, "", "", OpenMode.CREATE, ids, none, none, [0] * count, b"", 0)
         opened = await self._manager.open(self._stream, request)
         self._frames = self._draw(np.array(opened.handles), DEFAULT.features)
 

@@ -1,7 +1,8 @@
 """The composition root: puts a server together, starts it, and stops it.
 
 Order of the start: the first ONNX Runtime session (see `runner.ort`), ports, models with their probe
-and warm-up, ready. Order of the stop: not ready, streams told, frames in flight answered, closed.
+and warm-up, ready. Order of the stop: not ready, streams told, frames in flight answered, states
+stored, closed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tidegate.runner.ort import Device, choose_device, treat_denormals_as_zero
 from tidegate.runner.runner import RunnerOptions
 from tidegate.session.limits import SessionLimits
 from tidegate.session.manager import SessionManager
+from tidegate.session.stores.opening import open_store
 from tidegate.session.versions import VersionKeeper
 from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.logs import configure_logging
@@ -87,7 +89,13 @@ class Server:
         device = choose_device(settings.device)
         repository = Repository(settings.models)
         self._pool = ModelPool(repository, _pool_options(settings, device), self._metrics)
-        self._sessions = SessionManager(self._pool, _session_limits(settings), self._metrics)
+        store = open_store(
+            settings.store,
+            full_sync=settings.store_full_sync,
+            max_stored_sessions=settings.max_stored_sessions,
+            max_tombstones=settings.max_tombstones,
+        )
+        self._sessions = SessionManager(self._pool, store, _session_limits(settings), self._metrics)
         self._versions = VersionKeeper(
             repository,
             self._sessions,
@@ -95,10 +103,9 @@ class Server:
             unload_after_s=settings.unload_after_s,
             report=self._report,
         )
-        self._keeping: asyncio.Task[None] | None = None
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._obstacle: str | None = "starting: models are being loaded"
 
     async def start(self) -> None:
@@ -115,34 +122,40 @@ class Server:
         self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
         self._pool.on_change = self._grpc.show_model
         await self._pool.load_newest_of_each()
-        self._sweeper = asyncio.create_task(self._sweep())
-        self._keeping = asyncio.create_task(self._versions.run())
+        await self._sessions.keeper.probe()
+        self._sessions.keeper.on_change = self._grpc.show_store
+        self._chores = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self._sessions.checkpointer.run()),
+            asyncio.create_task(self._versions.run()),
+        ]
         self._obstacle = None
         self._metrics.server_ready.set(1)
-        await self._grpc.health.set_ready()
+        await self._grpc.health.set_ready(store_works=self._sessions.keeper.works)
         ports = {"grpc_port": self._grpc.port, "http_port": self._http.port, "pid": os.getpid()}
         if settings.ready_file is not None:
             _write_whole(settings.ready_file, json.dumps(ports))
         log.info("ready", extra={"models": len(self._pool.models()), **ports, **_versions()})
 
     async def stop(self) -> None:
-        """Answer what is in flight and close; does nothing to parts that never started."""
-        was_ready = self._obstacle is None
+        """Answer what is in flight, store what has changed, and close; parts that never started are left alone."""
+        was_ready, grace_s = self._obstacle is None, self._settings.drain_grace_s
         self._obstacle = "stopping: frames in flight are being answered"
         self._metrics.server_ready.set(0)
         if was_ready:
-            log.info("stopping", extra={"grace_s": self._settings.drain_grace_s})
+            log.info("stopping", extra={"grace_s": grace_s, **self._sessions.save_estimate()})
         self._sessions.drain()
-        for task in (self._sweeper, self._keeping):
-            if task is not None:
-                task.cancel()
+        for chore in self._chores:
+            chore.cancel()
         if self._grpc is not None:
-            await self._grpc.stop(self._settings.drain_grace_s)
+            await self._grpc.stop(max(0.0, grace_s - self._sessions.save_estimate()["estimate_s"]))
         if self._http is not None:
             await self._http.close()
+        unsaved = await self._sessions.save_all() if was_ready else 0
+        self._sessions.keeper.close()
         self._pool.close()
         if was_ready:
-            log.info("stopped", extra={"sessions_lost": len(self._sessions.registry)})
+            log.info("stopped", extra={"sessions_unsaved": unsaved})
 
     async def _sweep(self) -> None:
         """Look for idle sessions, and for errors in our own books."""
@@ -150,7 +163,7 @@ class Server:
         while True:
             await asyncio.sleep(interval_s)
             try:
-                self._sessions.evict_idle()
+                await self._sessions.tidy()
             except Exception as error:  # whatever this look met, the next one comes
                 self._report(error)
             if self._sessions.is_idle():
@@ -192,8 +205,10 @@ def _session_limits(settings: ServerSettings) -> SessionLimits:
         max_open_sessions=settings.max_open_sessions,
         max_pending_bytes=settings.max_pending_bytes,
         max_streams=settings.max_streams,
-        max_tombstones=settings.max_tombstones,
         detached_idle_timeout_s=settings.detached_idle_timeout_s,
+        expire_after_s=settings.expire_after_s,
+        checkpoint_age_s=settings.checkpoint_age_s,
+        checkpoint_bytes_per_s=settings.checkpoint_bytes_per_s,
         retry_after_s=settings.load_retry_s,
     )
 

@@ -62,8 +62,23 @@ class ServerSettings(BaseSettings):
     ready_file: Path | None = None
     """Write the two ports here as JSON once the server is ready; for scripts that start it on free ports."""
 
-    store: Annotated[str, Field(pattern=r"^memory:$")] = "memory:"
-    """Where sessions are kept. `memory:` keeps them in the process: they end with it, and no step is reported as durable."""
+    store: Annotated[str, Field(pattern=r"^(memory:|sqlite:///.+)$")] = "sqlite:///tidegate.db"
+    """Where sessions are kept. `sqlite:///file` is one file under the working directory, `sqlite:////path/file` one at a full path; `memory:` ends with the process."""
+
+    store_full_sync: bool = False
+    """Wait at every commit until the disk has it: what is durable then survives the loss of power, not only the death of the process. Costs a disk flush per commit."""
+
+    checkpoint_age_s: Seconds = 5.0
+    """Time in which all changed sessions are stored once. Less lets clients keep fewer inputs, and costs more CPU and disk."""
+
+    checkpoint_bytes_per_s: Annotated[int, Field(ge=65536)] = 64 * 1024 * 1024
+    """Most state that is stored in a second. What does not fit makes checkpoints older, see `tidegate_checkpoint_age_seconds`."""
+
+    max_stored_sessions: Count = 10_000_000
+    """Sessions that the store may know, those in memory included; past them none is created."""
+
+    expire_after_s: Seconds = 7_776_000.0
+    """A session without a stream that nobody has used for this long is given up, 90 days unless set; its id is kept as a tombstone."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. `auto` takes CUDA where ONNX Runtime has it, `cuda` refuses to start without it."""
@@ -72,7 +87,7 @@ class ServerSettings(BaseSettings):
     """Threads of ONNX Runtime inside one run. More than 1 pays only for models with thousands of units."""
 
     max_sessions: Count = 65536
-    """Sessions in memory per model version. Their states are allocated and touched as the number grows, in chunks."""
+    """Sessions in memory per model version; past them those without a stream that were used longest ago are left to the store. Their states are allocated and touched as the number grows, in chunks."""
 
     max_batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     """Rows in one model run. Batching pays up to about 64 rows; more makes single steps wait longer."""
@@ -108,10 +123,10 @@ class ServerSettings(BaseSettings):
     """Streams open at a time; an idle one costs up to 100 kB."""
 
     detached_idle_timeout_s: Seconds = 3600.0
-    """A session without a stream that nobody has stepped for this long is evicted; its id is kept as a tombstone."""
+    """A session without a stream that nobody has stepped for this long leaves memory for the store, and comes back when it is used."""
 
     max_tombstones: Count = 100_000
-    """Ids of evicted sessions that are remembered, so that nobody restarts one unknowingly. The oldest are forgotten first."""
+    """Ids of lost and expired sessions that are remembered, so that nobody restarts one unknowingly. The oldest are forgotten first."""
 
     keepalive_time_s: Seconds = 30.0
     """Time between HTTP/2 pings on a quiet connection."""

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.session_bench import SessionBench, series
+from support.session_bench import SessionBench
+from support.session_clients import series
 from tidegate.protocol.outputs import OutputSelection
 
 work = st.lists(

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
+from support.session_bench import LIMITS, SessionBench
+from support.session_clients import StreamClient, outcome_of, series
+from support.waiting import until
 from tidegate.errors import Displaced, InvalidRequest, MessageTooLarge, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.frames import Refusals
@@ -23,7 +25,7 @@ async def close_that_waits(client: StreamClient) -> asyncio.Task[tuple[list[int]
     client.stream.source.paused = True
     client.send(handles, [0], series([1]))
     close = asyncio.create_task(client.close(handles[0]))
-    await asyncio.sleep(0)
+    await until(lambda: handles[0] in client.stream.in_hand)
     return close
 
 
@@ -35,7 +37,7 @@ async def test_a_closed_session_can_be_resumed_where_it_stood(bench: SessionBenc
     closed = await client.close(handles[1], handles[0])
 
     assert closed == ([2, 0], {})
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
     again = await bench.client().resume("b")
     assert again.next_steps == [2]
 
@@ -72,7 +74,7 @@ async def test_a_handle_takes_no_rows_once_its_close_was_sent(bench: SessionBenc
     handles = await opened(client, "a")
     client.send(handles, [0], series([1]))
     close = asyncio.create_task(client.close(handles[0]))
-    await asyncio.sleep(0)
+    await until(lambda: handles[0] in client.stream.in_hand)
 
     late = client.send(handles, [1], series([1]))
 
@@ -110,14 +112,15 @@ async def test_a_handle_displaced_under_two_closes_comes_back_once(
 ) -> None:
     older, newer = bench.client(), bench.client()
     handles = await opened(older, "a")
-    older.send(handles, [0], series([1]))
-    await asyncio.sleep(0)
-    first = asyncio.create_task(older.close(handles[0]))
-    await asyncio.sleep(0)
-    resumed = asyncio.create_task(newer.resume("a"))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        older.send(handles, [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        first = asyncio.create_task(older.close(handles[0]))
+        await until(lambda: handles[0] in older.stream.in_hand)
+        resumed = asyncio.create_task(newer.resume("a"))
+        await until(lambda: older.notices != [])
 
-    second = await older.close(handles[0])
+        second = await older.close(handles[0])
 
     assert [type(second[1][0]), type((await first)[1][0])] == [Displaced, Displaced]
     assert (await resumed).next_steps == [1]
@@ -142,7 +145,7 @@ async def test_an_unknown_handle_is_refused_beside_its_neighbours(bench: Session
 
     assert next_steps == [0, 0, 0]
     assert {i: type(e) for i, e in errors.items()} == {0: SessionNotFound, 2: SessionNotFound}
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
 
 
 async def test_a_displaced_handle_comes_back_with_an_error(bench: SessionBench) -> None:
@@ -166,7 +169,7 @@ async def test_a_close_ends_when_what_it_waits_for_is_refused(bench: SessionBenc
 
     assert next_steps == [0]
     assert isinstance(errors[0], Displaced)
-    assert bench.manager.registry.condition("a") is Condition.ATTACHED
+    assert await bench.condition("a") is Condition.ATTACHED
 
 
 async def test_a_close_does_not_wait_for_whoever_got_the_slot(bench: SessionBench) -> None:
@@ -190,12 +193,13 @@ async def test_ending_by_id_tells_the_stream_and_refuses_what_waits(
 ) -> None:
     client = bench.client()
     handles = await opened(client, "a")
-    sent = client.send(handles, [0], series([1] * 9))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        sent = client.send(handles, [0], series([1] * 9))
+        await until(lambda: bench.runs("a"))
+        ending = asyncio.create_task(bench.manager.end_session("a"))
+        await until(lambda: client.notices != [])
 
-    next_step = await bench.manager.end_session("a")
-
-    assert next_step == 4
+    assert await ending == 4
     assert [(n.reason, n.handles.tolist(), n.next_steps.tolist()) for n in client.notices] == [
         (NoticeReason.ENDED, handles, [4])
     ]
@@ -207,12 +211,13 @@ async def test_ending_by_id_tells_the_stream_and_refuses_what_waits(
 async def test_an_id_is_free_while_the_old_session_still_runs(bench: SessionBench, in_thread: None) -> None:
     client = bench.client()
     handles = await opened(client, "a")
-    client.send(handles, [0], series([7]))
-    await asyncio.sleep(0)
-    ending = asyncio.create_task(bench.manager.end_session("a"))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        client.send(handles, [0], series([7]))
+        await until(lambda: bench.runs("a"))
+        ending = asyncio.create_task(bench.manager.end_session("a"))
+        await until(lambda: client.notices != [])
 
-    again = await opened(client, "a")
+        again = await opened(client, "a")
 
     assert await client.steps(again[0], 0, [1]) == [1]
     assert await ending == 1
@@ -223,14 +228,15 @@ async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
 ) -> None:
     client = bench.client()
     handles = await opened(client, "a", "b")
-    client.send(handles[:1], [0], series([1]))
-    await asyncio.sleep(0)
-    neighbour = client.send(handles[1:], [0], series([1]))
-    ending = asyncio.create_task(bench.manager.end_session("a"))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        client.send(handles[:1], [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        neighbour = client.send(handles[1:], [0], series([1]))
+        ending = asyncio.create_task(bench.manager.end_session("a"))
+        await until(lambda: client.notices != [])
 
-    ending.cancel()
-    await asyncio.wait([ending])
+        ending.cancel()
+        await asyncio.wait([ending])
     await neighbour.done.wait()
 
     assert ending.cancelled()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
-
-from support.session_bench import SessionBench, outcome_of, series
+from support.session_bench import SessionBench
+from support.session_clients import outcome_of, series
+from support.waiting import until
 from tidegate.errors import Displaced, SessionLost, SessionNotFound
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.open_request import OpenMode
@@ -38,10 +38,14 @@ async def test_what_waited_on_the_older_stream_is_dropped_and_what_ran_is_kept(
 ) -> None:
     older, newer = bench.client(b"older"), bench.client(b"newer")
     handle = (await older.open("a")).handles[0]
-    running, waiting = older.send([handle], [0], series([1] * 10)), older.send([handle], [10], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        running = older.send([handle], [0], series([1] * 10))
+        waiting = older.send([handle], [10], series([1]))
+        await until(lambda: bench.runs("a"))
+        resume = asyncio.create_task(newer.resume("a"))
+        await until(lambda: older.notices != [])
 
-    taken = await newer.resume("a")
+    taken = await resume
 
     assert taken.next_steps == [4]
     assert older.notices[0].next_steps.tolist() == [4]
@@ -68,44 +72,83 @@ async def test_of_two_streams_that_resume_at_once_the_later_holds_the_session(
 ) -> None:
     older, first, second = bench.client(), bench.client(), bench.client()
     handle = (await older.open("a")).handles[0]
-    older.send([handle], [0], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        older.send([handle], [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        both = asyncio.gather(first.resume("a"), second.resume("a"))
+        await until(lambda: older.notices != [])
 
-    lost, held = await asyncio.gather(first.resume("a"), second.resume("a"))
+    lost, held = await both
 
-    assert outcome_of(lost) is Displaced
-    assert outcome_of(held) == 1
+    assert (outcome_of(lost), outcome_of(held)) == (1, 1)
+    assert [n.reason for n in first.notices] == [NoticeReason.DISPLACED]
+    assert held.epochs[0] > lost.epochs[0]
     assert await second.steps(held.handles[0], 1, [1]) == [2]
 
 
-async def test_a_session_ended_while_it_is_resumed_is_not_found(bench: SessionBench, in_thread: None) -> None:
-    older, newer = bench.client(), bench.client()
-    handle = (await older.open("a")).handles[0]
-    older.send([handle], [0], series([1]))
-    await asyncio.sleep(0)
-    resume = asyncio.create_task(newer.resume("a"))
-    await asyncio.sleep(0)
-
-    ended = await bench.manager.end_session("a")
-
-    assert ended == 1
-    assert outcome_of(await resume) is SessionNotFound
-    assert bench.manager.registry.condition("a") is Condition.UNKNOWN
-
-
-async def test_a_resume_that_the_running_batch_outruns_leaves_the_session_detached(
+async def test_a_session_ended_while_it_is_resumed_ends_afterwards(
     bench: SessionBench, in_thread: None
 ) -> None:
     older, newer = bench.client(), bench.client()
     handle = (await older.open("a")).handles[0]
-    older.send([handle], [0], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        older.send([handle], [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        resume = asyncio.create_task(newer.resume("a"))
+        await until(lambda: older.notices != [])
+        ending = asyncio.create_task(bench.manager.end_session("a"))
 
-    result = await newer.resume("a", have=[0])
+    assert outcome_of(await resume) == 1
+    assert await ending == 1
+    assert [n.reason for n in newer.notices] == [NoticeReason.ENDED]
+    assert await bench.condition("a") is Condition.UNKNOWN
+
+
+async def test_a_session_resumed_while_it_is_ended_is_not_found(bench: SessionBench) -> None:
+    older, newer = bench.client(), bench.client()
+    await older.open("a")
+    with bench.store_stalls():
+        ending = asyncio.create_task(bench.manager.end_session("a"))
+        await until(lambda: bench.is_held("a"))
+        resume = asyncio.create_task(newer.resume("a"))
+
+    assert await ending == 0
+    assert outcome_of(await resume) is SessionNotFound
+
+
+async def test_a_resume_behind_the_running_batch_goes_back_to_what_is_stored(
+    bench: SessionBench, in_thread: None
+) -> None:
+    older, newer = bench.client(), bench.client()
+    handle = (await older.open("a")).handles[0]
+    with bench.engine_stalls():
+        older.send([handle], [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        resume = asyncio.create_task(newer.resume("a", have=[0]))
+        await until(lambda: older.notices != [])
+
+    taken = await resume
+
+    assert outcome_of(taken) == 0
+    assert await newer.steps(taken.handles[0], 0, [5]) == [5]
+
+
+async def test_a_resume_that_the_running_batch_outruns_is_refused_and_changes_nothing(
+    bench: SessionBench, in_thread: None
+) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = (await older.open("a")).handles
+    await older.steps(handles[0], 0, [1])
+    with bench.engine_stalls():
+        running = older.send(handles, [1], series([1]))
+        await until(lambda: bench.runs("a"))
+
+        result = await newer.resume("a", have=[1], held_from=[1])
 
     assert outcome_of(result) is SessionLost
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
-    assert outcome_of(await newer.resume("a")) == 1
+    assert older.notices == []
+    await running.done.wait()
+    assert await older.steps(handles[0], 2, [1]) == [3]
 
 
 async def test_a_client_lost_while_it_opens_leaves_the_session_detached(
@@ -113,51 +156,55 @@ async def test_a_client_lost_while_it_opens_leaves_the_session_detached(
 ) -> None:
     older, newer = bench.client(), bench.client()
     handle = (await older.open("a")).handles[0]
-    older.send([handle], [0], series([1]))
-    await asyncio.sleep(0)
-    resume = asyncio.create_task(newer.resume("a"))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        older.send([handle], [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        resume = asyncio.create_task(newer.resume("a"))
+        await until(lambda: older.notices != [])
 
-    resume.cancel()
-    newer.leave()
-    await asyncio.wait([resume])
-    await bench.pool.models()[0].engine.settle(np.array([1], np.int32))
+        resume.cancel()
+        newer.leave()
+        await asyncio.wait([resume])
+    await until(lambda: not bench.is_held("a"))
 
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
     assert outcome_of(await older.resume("a")) == 1
 
 
-async def test_a_slot_freed_while_others_are_resumed_is_not_taken_for_the_old_session(
+async def test_the_ids_of_an_open_are_held_until_all_of_them_are_open(
     bench: SessionBench, in_thread: None
 ) -> None:
     older, newer = bench.client(), bench.client()
     counting = (await older.open("a")).handles
     await older.open("b", model="lstm", version="1")
-    older.send(counting, [0], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        older.send(counting, [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        opening = asyncio.create_task(newer.open("a", "b", mode=OpenMode.RESUME, model=""))
+        await until(lambda: older.notices != [])
+        ending = asyncio.create_task(bench.manager.end_session("b"))
 
-    opening = asyncio.create_task(newer.open("a", "b", mode=OpenMode.RESUME, model=""))
-    await asyncio.sleep(0)
-    await bench.manager.end_session("b")
-    stranger = await older.open("c", model="lstm", version="1")
     taken = await opening
 
-    assert {i: type(e) for i, e in taken.errors.items()} == {1: SessionNotFound}
-    place = bench.manager.registry.get("c")
-    assert place.owner == older.stream.number
-    assert stranger.handles[0] not in [h for notice in older.notices for h in notice.handles.tolist()]
+    assert taken.errors == {}
+    assert await ending == 0
+    assert [(n.reason, n.handles.tolist()) for n in newer.notices] == [
+        (NoticeReason.ENDED, taken.handles[1:])
+    ]
 
 
 async def test_a_handle_cannot_be_closed_before_its_open_is_answered(
     bench: SessionBench, in_thread: None
 ) -> None:
     older, newer = bench.client(), bench.client()
-    older.send((await older.open("a")).handles, [0], series([1]))
-    await asyncio.sleep(0)
-    opening = asyncio.create_task(newer.resume("a"))
-    await asyncio.sleep(0)
+    handles = (await older.open("a")).handles
+    with bench.engine_stalls():
+        older.send(handles, [0], series([1]))
+        await until(lambda: bench.runs("a"))
+        opening = asyncio.create_task(newer.resume("a"))
+        await until(lambda: older.notices != [])
 
-    _, refused = await newer.close(1)
+        _, refused = await newer.close(1)
     taken = await opening
 
     assert isinstance(refused[0], SessionNotFound)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from support.session_bench import LIMITS, SessionBench, StreamClient, outcome_of, series
+from support.session_bench import LIMITS, SessionBench
+from support.session_clients import StreamClient, outcome_of, series
 from tidegate.errors import SessionLost
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.open_request import OpenMode
@@ -34,7 +35,7 @@ async def test_an_idle_session_leaves_a_tombstone_until_it_is_ended(bench: Sessi
         refused = await client.open("a", mode=mode)
         assert outcome_of(refused) is SessionLost
         assert refused.errors[0].facts["next_step"] == 2
-    assert bench.manager.registry.condition("b") is Condition.DETACHED
+    assert await bench.condition("b") is Condition.DETACHED
     assert await bench.manager.end_session("a") == 2
     assert outcome_of(await client.open("a")) == 0
 

@@ -101,7 +101,7 @@ def test_bytes_that_are_not_the_models_are_refused(inputs: list[bytes], text: st
 @pytest.fixture
 async def table(bench: SessionBench) -> SessionTable:
     table = SessionTable(await bench.pool.load("counter"))
-    table.create(["a", "b", "c"], creator=b"")
+    table.create(["a", "b", "c"], range(1, 4), creator=b"", attempt=0, epoch=1)
     table.accepted[1:4] = 10
     return table
 

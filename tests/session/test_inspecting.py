@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from support.session_bench import LIMITS, SessionBench
+from support.waiting import until
 from tidegate.errors import InvalidRequest, MessageTooLarge, ServerStopping, SessionNotFound, Unsupported
 from tidegate.model.package import read_package
 from tidegate.runner.tracing import Tracer
@@ -47,7 +48,7 @@ async def test_an_attached_session_is_seen_from_where_it_is_and_stays_there(
     client = bench.client()
     handles = (await client.open("a", model="lstm")).handles
     await client.send(handles, [0], X[:, :8]).done.wait()
-    table, slot = bench.manager.registry.get("a")
+    table, slot = bench.place("a")
     before = [s.tobytes() for s in table.model.runner.arena.read(np.array([slot], np.int32))]
 
     seen = await viewer.look("a", X[:, 8:16])
@@ -76,33 +77,35 @@ async def test_a_state_is_copied_between_batches_while_a_history_runs(
     assert not sent.errors
 
 
-async def test_a_session_that_ends_while_it_is_looked_at_is_not_shown(
+async def test_a_session_that_is_looked_at_ends_afterwards(
     bench: SessionBench, viewer: Viewer, in_thread: None
 ) -> None:
     client = bench.client()
     handles = (await client.open("a", model="lstm")).handles
+    model = await viewer.inspector.model_of("a")
     await viewer.look("a", X[:, :1])
-    client.send(handles, [0], X[:, :4])  # runs when the tasks begin
-    looking = asyncio.create_task(viewer.look("a", X[:, :1]))
-    ending = asyncio.create_task(bench.manager.end_session("a"))
+    with bench.engine_stalls("lstm/2"):
+        client.send(handles, [0], X[:, :4])
+        await until(lambda: bench.runs("a"))
+        looking = asyncio.create_task(viewer.inspector.inspect("a", model, [X[:, :1]]))
+        await until(lambda: bench.is_held("a"))
+        ending = asyncio.create_task(bench.manager.end_session("a"))
 
-    with pytest.raises(SessionNotFound, match="session 'a' was ended meanwhile"):
-        await looking
+    assert (await looking).first_step == 4
     assert await ending == 4
 
 
-async def test_a_call_that_is_cut_off_gives_back_what_it_took(bench: SessionBench, viewer: Viewer) -> None:
-    await bench.client().open("a", model="lstm")
-    await viewer.look("a", X[:, :1])
-    looking = asyncio.create_task(viewer.look("a", X[:, :8]))
-    await asyncio.sleep(0)
+async def test_a_session_of_another_version_than_was_looked_for_is_not_shown(
+    bench: SessionBench, viewer: Viewer
+) -> None:
+    client = bench.client()
+    await client.open("a", model="lstm", version="1")
+    model = await viewer.inspector.model_of("a")
+    await bench.manager.end_session("a")
+    await client.open("a", model="lstm", version="2")
 
-    assert bench.pending_bytes > 0
-    looking.cancel()
-    await asyncio.wait([looking])
-
-    assert bench.pending_bytes == 0
-    assert (await viewer.look("a", X[:, :1])).first_step == 0
+    with pytest.raises(SessionNotFound, match="session 'a' was ended meanwhile"):
+        await viewer.inspector.inspect("a", model, [X[:, :1]])
 
 
 async def test_looks_at_once_all_see_the_same(bench: SessionBench, viewer: Viewer) -> None:

@@ -7,7 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from support.session_bench import LIMITS, SessionBench, StreamClient, series
+from support.session_bench import LIMITS, SessionBench
+from support.session_clients import StreamClient, series
+from support.waiting import until
 from tidegate.errors import (
     DeadlineExpired,
     InvalidRequest,
@@ -24,10 +26,6 @@ from tidegate.session.stream import NoticeReason
 
 async def opened(client: StreamClient, *session_ids: str, model: str = "counter") -> list[int]:
     return (await client.open(*session_ids, model=model)).handles
-
-
-def ack(bench: SessionBench, client: StreamClient, handles: list[int], steps: list[int]) -> None:
-    bench.manager.ack(client.stream, np.array(handles, np.uint32), np.array(steps, np.int64))
 
 
 async def test_a_refused_row_leaves_its_neighbours_alone(bench: SessionBench) -> None:
@@ -163,15 +161,16 @@ async def test_a_lost_stream_leaves_its_sessions_detached_after_what_ran(
 ) -> None:
     client = bench.client()
     handles = await opened(client, "a", "b")
-    running = client.send(handles[:1], [0], series([1] * 8))
-    waiting = client.send(handles[:1], [8], series([1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        running = client.send(handles[:1], [0], series([1] * 8))
+        waiting = client.send(handles[:1], [8], series([1]))
+        await until(lambda: bench.runs("a"))
 
-    client.leave()
+        client.leave()
     await running.done.wait()
 
     assert waiting.done.is_set()
-    assert bench.manager.registry.condition("b") is Condition.DETACHED
+    assert await bench.condition("b") is Condition.DETACHED
     assert (await bench.client().resume("a", "b")).next_steps == [4, 0]
 
 
@@ -190,7 +189,7 @@ async def test_an_ack_of_answered_steps_is_taken(bench: SessionBench) -> None:
     handles = await opened(client, "a") + await opened(client, "b", model="lstm")
     await client.steps(handles[0], 0, [1, 1])
 
-    ack(bench, client, handles, [2, 0])
+    client.ack(handles, [2, 0])
 
 
 @pytest.mark.parametrize(
@@ -210,7 +209,7 @@ async def test_an_ack_of_what_was_not_answered_is_refused(
     await client.steps(opened_handles[0], 0, [1, 1])
 
     with pytest.raises((InvalidRequest, MessageTooLarge, SessionNotFound)) as caught:
-        ack(bench, client, handles, steps)
+        client.ack(handles, steps)
     assert str(caught.value) == text
 
 
@@ -260,7 +259,7 @@ async def test_a_draining_server_tells_everyone_and_answers_what_was_sent(
 async def test_books_that_do_not_balance_are_noticed(bench: SessionBench) -> None:
     client = bench.client()
     await opened(client, "a")
-    place = bench.manager.registry.get("a")
+    place = bench.place("a")
     bench.manager.registry.remove("a")
 
     with pytest.raises(AssertionError):

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench, outcome_of
+from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
+from support.session_clients import outcome_of
+from support.waiting import until
 from tidegate.errors import (
     ArenaFull,
     InvalidRequest,
@@ -20,13 +22,12 @@ from tidegate.errors import (
     StaleAttempt,
     TidegateError,
 )
-from tidegate.session import opening as opening_module
 from tidegate.session.open_request import OpenMode
 
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
 
 
-# The session "known" stands at step 2; "lost" was evicted; "new" was never there.
+# The session "known" stands at step 2; "lost" has a tombstone; "new" was never there.
 MATRIX = [
     ("new", CREATE, None, None, 0),
     ("new", CREATE, 0, None, 0),
@@ -41,7 +42,9 @@ MATRIX = [
     ("known", RESUME, 3, None, SessionLost),
     ("known", RESUME, 3, 2, 2),
     ("known", RESUME, 9, 0, 2),
-    ("known", RESUME, 1, 0, SessionLost),
+    ("known", RESUME, 1, 0, 0),
+    ("known", RESUME, 1, None, SessionLost),
+    ("known", RESUME, 1, 1, SessionLost),
     ("known", EITHER, None, None, 2),
     ("known", EITHER, 2, 2, 2),
     ("known", EITHER, 5, 4, SessionLost),
@@ -64,8 +67,7 @@ async def test_how_a_session_may_be_opened(
     opened = await earlier.open("lost", "known")
     await earlier.steps(opened.handles[1], 0, [1, 1])
     await earlier.close(opened.handles[0])
-    bench.manager.registry.get("lost").table.last_used_s[1] = -LIMITS.detached_idle_timeout_s
-    assert bench.manager.evict_idle() == 1
+    await bench.lose("lost")
     earlier.leave()
 
     result = await bench.client(b"later").open(session_id, mode=mode, have=[have], held_from=[held_from])
@@ -214,20 +216,16 @@ async def test_a_client_instance_has_at_most_64_bytes(bench: SessionBench) -> No
         await bench.client(b"x" * 65).open("b")
 
 
-async def test_a_version_is_not_unloaded_between_two_pieces(
-    bench: SessionBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening_module, "PIECE", 1)
+async def test_a_version_is_not_unloaded_while_an_open_looks_its_sessions_up(bench: SessionBench) -> None:
     client = bench.client()
-    # The first piece creates nothing, so the version has no session when the second one comes.
-    await bench.pool.load("counter")
-    opening = asyncio.create_task(client.open("", "a"))
-    await asyncio.sleep(0)
-    assert bench.manager.registry.tables()
-    with pytest.raises(ModelInUse):
-        bench.manager.unload(bench.pool.models()[0])
+    model = await bench.pool.load("counter")
+    with bench.store_stalls():
+        opening = asyncio.create_task(client.open("a"))
+        await until(lambda: bench.is_held("a"))
+
+        with pytest.raises(ModelInUse):
+            bench.manager.unload(model)
 
     result = await opening
-
-    assert result.models[1] in bench.pool.models()
-    assert await client.steps(result.handles[1], 0, [1]) == [1]
+    assert result.models == [model]
+    assert await client.steps(result.handles[0], 0, [1]) == [1]

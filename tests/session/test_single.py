@@ -7,10 +7,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench, series
+from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
+from support.session_clients import Caller
+from support.waiting import until
 from tidegate.errors import (
     ArenaFull,
-    Displaced,
     InvalidRequest,
     MessageTooLarge,
     ModelMismatch,
@@ -24,43 +25,20 @@ from tidegate.errors import (
 )
 from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.outputs import OutputSelection
-from tidegate.session.open_request import OpenMode, OpenRequest
-from tidegate.session.single import SingleCalls
+from tidegate.session.open_request import OpenMode
 
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
 
 
-class Caller:
-    """Makes single calls as the servicer does."""
-
-    def __init__(self, bench: SessionBench) -> None:
-        self.calls = SingleCalls(bench.manager)
-
-    async def step(
-        self,
-        session_id: str,
-        first_step: int,
-        values: list[float],
-        *,
-        mode: OpenMode = RESUME,
-        model: str = "counter",
-        outputs: OutputSelection = OutputSelection.ALL,
-    ) -> tuple[list[float], int]:
-        request = OpenRequest(model, "", "", mode, [session_id], [None], [None], b"", 0)
-        found = await self.calls.model_of(request)
-        outputs_, next_step = await self.calls.step(request, found, first_step, [series(values)], outputs)
-        return [float(v) for v in outputs_[0][:, 0]] if outputs_ else [], next_step
-
-
 @pytest.fixture
 def caller(bench: SessionBench) -> Caller:
-    return Caller(bench)
+    return bench.caller()
 
 
 async def test_a_session_is_created_stepped_and_stays_detached(bench: SessionBench, caller: Caller) -> None:
     assert await caller.step("a", 0, [1, 2], mode=CREATE) == ([1, 3], 2)
     assert await caller.step("a", 2, [4]) == ([7], 3)
-    assert bench.manager.registry.condition("a") is Condition.DETACHED
+    assert await bench.condition("a") is Condition.DETACHED
 
 
 async def test_a_long_call_comes_back_in_one_piece(caller: Caller) -> None:
@@ -86,7 +64,7 @@ async def test_bad_steps_create_no_session(
     with pytest.raises(error):
         await caller.step("a", first_step, values, mode=CREATE)
 
-    assert bench.manager.registry.condition("a") is Condition.UNKNOWN
+    assert await bench.condition("a") is Condition.UNKNOWN
     assert bench.pending_bytes == 0
 
 
@@ -105,9 +83,7 @@ async def test_what_forbids_a_step(
     bench: SessionBench, caller: Caller, session_id: str, mode: OpenMode, error: type[TidegateError]
 ) -> None:
     await caller.step("lost", 0, [1], mode=CREATE)
-    table, slot = bench.manager.registry.get("lost")
-    table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1
-    bench.manager.evict_idle()
+    await bench.lose("lost")
     await caller.step("known", 0, [1], mode=CREATE)
 
     with pytest.raises(error):
@@ -163,33 +139,51 @@ async def test_a_call_cut_off_does_not_undo_its_step(
     bench: SessionBench, caller: Caller, in_thread: None
 ) -> None:
     await caller.step("a", 0, [1], mode=CREATE)
-    cut_off = asyncio.create_task(caller.step("a", 1, [1]))
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        cut_off = asyncio.create_task(caller.step("a", 1, [1]))
+        await until(lambda: bench.runs("a"))
 
-    cut_off.cancel()
-    await asyncio.wait([cut_off])
+        cut_off.cancel()
+        await asyncio.wait([cut_off])
 
-    assert bench.pending_bytes > 0, "its input still waits"
+        assert bench.pending_bytes > 0, "its input still waits"
     assert await caller.step("a", 2, [1]) == ([3], 3)
     assert bench.pending_bytes == 0
 
 
-async def test_a_session_resumed_by_a_stream_settles_the_call_that_runs(
+async def test_a_resume_settles_the_step_of_a_call_that_was_cut_off(
     bench: SessionBench, caller: Caller, in_thread: None
 ) -> None:
     await caller.step("a", 0, [1], mode=CREATE)
-    running, waiting = (asyncio.create_task(caller.step("a", step, [1])) for step in (1, 2))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    with bench.engine_stalls():
+        cut_off = asyncio.create_task(caller.step("a", 1, [1]))
+        await until(lambda: bench.runs("a"))
+        cut_off.cancel()
+        await asyncio.wait([cut_off])
+        client = bench.client()
+        resume = asyncio.create_task(client.resume("a"))
+        await until(lambda: bench.is_held("a"))
+
+    taken = await resume
+
+    assert taken.next_steps == [2]
+    assert await client.steps(taken.handles[0], 2, [1]) == [3]
+
+
+async def test_a_resume_comes_after_the_calls_that_were_made_before_it(
+    bench: SessionBench, caller: Caller, in_thread: None
+) -> None:
+    await caller.step("a", 0, [1], mode=CREATE)
     client = bench.client()
+    calls = [asyncio.create_task(caller.step("a", step, [1])) for step in (1, 2)]
+    await until(lambda: bench.is_held("a"))
 
     taken = await client.resume("a")
 
-    assert taken.next_steps == [2]
-    assert await running == ([2], 2)
-    with pytest.raises(Displaced):
-        await waiting
-    assert await client.steps(taken.handles[0], 2, [1]) == [3]
+    assert [await call for call in calls] == [([2], 2), ([3], 3)]
+    assert taken.next_steps == [3]
+    with pytest.raises(SessionBusy):
+        await caller.step("a", 3, [1])
 
 
 async def test_a_draining_server_takes_no_call(bench: SessionBench, caller: Caller) -> None:
@@ -203,25 +197,29 @@ async def test_a_session_is_seen_with_its_condition_and_step(bench: SessionBench
     await caller.step("a", 0, [1, 1], mode=CREATE)
     await bench.client().open("b")
 
-    views = [caller.calls.view(i) for i in ("a", "b")]
+    views = [await caller.calls.view(i) for i in ("a", "b")]
 
     assert [(v.condition, v.next_step) for v in views] == [(Condition.DETACHED, 2), (Condition.ATTACHED, 0)]
     with pytest.raises(SessionNotFound):
-        caller.calls.view("c")
+        await caller.calls.view("c")
 
 
-async def test_pages_go_through_all_sessions_in_order(bench: SessionBench, caller: Caller) -> None:
+async def test_pages_name_every_session_once_wherever_it_is(bench: SessionBench, caller: Caller) -> None:
     client = bench.client()
     await client.open("d", "b", "a")
     await client.open("c", model="lstm")
+    await caller.step("e", 0, [1], mode=CREATE)
+    bench.grow_idle("e")
+    await bench.manager.tidy()
 
     first, more = await caller.calls.page("", "", 3)
     rest, no_more = await caller.calls.page("", first[-1].session_id, 3)
-    of_one_model, _ = await caller.calls.page("counter", "", 10)
+    of_one_model, _ = await caller.calls.page("lstm", "", 10)
 
-    assert [v.session_id for v in (*first, *rest)] == ["a", "b", "c", "d"]
-    assert (more, no_more) == (True, False)
-    assert [v.session_id for v in of_one_model] == ["a", "b", "d"]
+    seen = {v.session_id: v.condition for v in (*first, *rest)}
+    assert (len(first), len(rest), more, no_more) == (3, 2, True, False)
+    assert seen == dict.fromkeys("abcd", Condition.ATTACHED) | {"e": Condition.PASSIVATED}
+    assert [v.session_id for v in of_one_model] == ["c"]
 
 
 async def test_a_call_has_no_more_steps_than_a_frame(bench: SessionBench, caller: Caller) -> None:

@@ -8,6 +8,7 @@ import pytest
 from support.session_bench import MAX_SESSIONS, SessionBench
 from tidegate.errors import ArenaFull
 from tidegate.session.table import SessionTable
+from tidegate.tensor import SlotArray
 
 
 @pytest.fixture
@@ -15,12 +16,18 @@ async def table(bench: SessionBench) -> SessionTable:
     return SessionTable(await bench.pool.load("counter"))
 
 
+def create(table: SessionTable, ids: list[str], creator: bytes = b"") -> SlotArray:
+    return table.create(ids, range(7, 7 + len(ids)), creator=creator, attempt=3, epoch=11)
+
+
 def test_new_sessions_begin_at_step_0_detached_with_the_initial_state(table: SessionTable) -> None:
-    slots = table.create(["a", "b"], creator=b"me")
+    slots = create(table, ["a", "b"], b"me")
 
     assert [table.ids[s] for s in slots] == ["a", "b"]
     assert [table.creator[s] for s in slots] == [b"me", b"me"]
     assert not table.accepted[slots].any()
+    assert (table.number[slots].tolist(), table.epoch[slots].tolist()) == ([7, 8], [11, 11])
+    assert table.attempt[slots].tolist() == [3, 3]
     assert all(table.model.runner.arena.is_initial(int(s)) for s in slots)
     assert (table.num_sessions, table.num_attached) == (2, 0)
     table.check_integrity()
@@ -28,7 +35,7 @@ def test_new_sessions_begin_at_step_0_detached_with_the_initial_state(table: Ses
 
 def test_more_sessions_than_slots_create_nothing(table: SessionTable) -> None:
     with pytest.raises(ArenaFull):
-        table.create([str(i) for i in range(MAX_SESSIONS + 1)], creator=b"")
+        create(table, [str(i) for i in range(MAX_SESSIONS + 1)])
 
     assert table.num_sessions == 0
     table.check_integrity()
@@ -42,30 +49,33 @@ def test_a_full_table_says_how_many_and_when_to_come_back(table: SessionTable) -
 
 
 def test_a_slot_remembers_nothing_of_its_last_session(table: SessionTable) -> None:
-    slots = table.create(["a"], creator=b"me")
+    slots = create(table, ["a"], b"me")
     slot = int(slots[0])
     table.accepted[slot] = table.next_step[slot] = 7
     table.owner[slot], table.attempt[slot], table.last_used_s[slot] = 3, 9, 1.0
+    table.is_stored[slot] = table.frozen[slot] = True
     table.opener[slot] = b"me"
     table.model.runner.step(slots, [np.ones((1, 1, 2), np.float32)])
 
     table.release(slots)
     assert (table.ids[slot], table.opener[slot], table.creator[slot]) == ("", b"", b"")
-    again = table.create(["b"], creator=b"you")
+    again = create(table, ["b"], b"you")
 
     assert again.tolist() == slots.tolist()
     assert (table.accepted[slot], table.next_step[slot], table.owner[slot], table.attempt[slot]) == (
         0,
         0,
         0,
-        0,
+        3,
     )
+    assert not table.is_stored[slot]
+    assert not table.frozen[slot]
     assert table.model.runner.arena.is_initial(slot)
     table.check_integrity()
 
 
 def test_refused_rows_are_taken_back_to_where_the_first_of_them_stands(table: SessionTable) -> None:
-    slots = table.create(["a", "b", "c"], creator=b"")
+    slots = create(table, ["a", "b", "c"])
     table.accepted[slots] = [9, 9, 9]
     table.next_step[slots] = [4, 4, 9]
 
@@ -77,7 +87,7 @@ def test_refused_rows_are_taken_back_to_where_the_first_of_them_stands(table: Se
 
 
 def test_only_detached_sessions_grow_idle(table: SessionTable) -> None:
-    slots = table.create(["a", "b", "c"], creator=b"")
+    slots = create(table, ["a", "b", "c"])
     table.last_used_s[slots] = [10.0, 10.0, 20.0]
     table.owner[slots[0]] = 1
 
@@ -85,7 +95,7 @@ def test_only_detached_sessions_grow_idle(table: SessionTable) -> None:
 
 
 def test_books_that_do_not_balance_are_noticed(table: SessionTable) -> None:
-    slots = table.create(["a"], creator=b"")
+    slots = create(table, ["a"])
     table.next_step[slots] = 1
 
     with pytest.raises(AssertionError, match="more steps applied than accepted"):

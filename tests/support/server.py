@@ -46,6 +46,8 @@ class ServerProcess:
         ready_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tidegate.cli", "serve", "--models", str(models)]
         command += ["--grpc-port", "0", "--http-port", "0", "--ready-file", str(ready_file), *flags]
+        if "--store" not in flags:
+            command += ["--store", f"sqlite:///{folder.absolute()}/sessions.db"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

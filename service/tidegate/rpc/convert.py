@@ -13,14 +13,16 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from tidegate.engine.pool import LoadedModel
 from tidegate.errors import InvalidRequest, TidegateError
+from tidegate.model.manifest import Manifest
 from tidegate.protocol.outputs import OutputSelection
+from tidegate.protocol.resume import NO_EPOCH
 from tidegate.rpc.status import to_error
 from tidegate.session.frames import Answer, FrameRequest
 from tidegate.session.handles import HandleArray
 from tidegate.session.limits import SessionLimits
 from tidegate.session.open_request import OpenMode, OpenRequest, OpenResult
+from tidegate.session.stores.store import ModelKey
 from tidegate.session.stream import Notice
 from tidegate.tensor import Array, IntArray
 from tidegate.v1 import model_pb2, stream_pb2
@@ -70,6 +72,7 @@ def open_request(message: stream_pb2.Open) -> OpenRequest:
         session_ids=list(message.session_ids),
         have=_optional_steps("have", message.have, count),
         held_from=_optional_steps("held_from", message.held_from, count),
+        epochs=_epochs(message.epochs, count),
         client_instance=message.client_instance,
         attempt=message.attempt,
     )
@@ -134,17 +137,18 @@ def fill_result(result: stream_pb2.FrameResult, answer: Answer) -> None:
         result.errors.extend(indexed_error(i, e) for i, e in answer.errors.items())
 
 
-def opened(open_id: int, result: OpenResult, limits: SessionLimits) -> stream_pb2.Opened:
+def opened(open_id: int, result: OpenResult, limits: SessionLimits, *, durable: bool) -> stream_pb2.Opened:
     """The message for opened sessions; all numbers have one entry per session asked for."""
     models = list(dict.fromkeys(m for m in result.models if m is not None))
     index = {model: i for i, model in enumerate(models)}
     return stream_pb2.Opened(
         open_id=open_id,
-        models=[model_version(m) for m in models],
+        models=[model_version(m.manifest) for m in models],
         model_index=[index[m] if m else 0 for m in result.models] if len(models) > 1 else None,
         handles=result.handles,
         next_steps=result.next_steps,
-        durable_steps=[0] * len(result.handles),
+        durable_steps=result.durable_steps,
+        epochs=result.epochs,
         errors=[indexed_error(i, e) for i, e in result.errors.items()],
         limits=stream_pb2.Limits(
             max_frame_rows=limits.max_frame_rows,
@@ -152,9 +156,14 @@ def opened(open_id: int, result: OpenResult, limits: SessionLimits) -> stream_pb
             max_message_bytes=limits.max_message_bytes,
             max_frames_in_flight=limits.max_frames_in_flight,
             max_open_sessions=limits.max_open_sessions,
-            durable=False,
+            durable=durable,
         ),
     )
+
+
+def durable_message(handles: HandleArray, steps: IntArray) -> stream_pb2.Durable:
+    """The message that says how far sessions are in the store."""
+    return stream_pb2.Durable(handles=handles.tolist(), steps=steps.tolist())
 
 
 def notice_message(notice: Notice) -> stream_pb2.Notice:
@@ -172,10 +181,9 @@ def indexed_error(index: int, error: TidegateError) -> IndexedError:
     return IndexedError(index=index, error=to_error(error))
 
 
-def model_version(model: LoadedModel) -> model_pb2.ModelVersion:
-    """Name, version and hash of a loaded version."""
-    manifest = model.manifest
-    return model_pb2.ModelVersion(name=manifest.name, version=manifest.version, sha256=manifest.sha256)
+def model_version(model: Manifest | ModelKey) -> model_pb2.ModelVersion:
+    """Name, version and hash of a version."""
+    return model_pb2.ModelVersion(name=model.name, version=model.version, sha256=model.sha256)
 
 
 def raw_bytes(values: Array) -> bytes:
@@ -203,6 +211,15 @@ def _optional_steps(field: str, steps: Sequence[int], count: int) -> list[int | 
     if len(steps) not in (0, count):
         raise InvalidRequest(f"{field}: expected none or one per session ({count}), got {len(steps)}")
     return [None] * count if not steps else [s if s >= 0 else None for s in steps]
+
+
+def _epochs(epochs: Sequence[int], count: int) -> list[int]:
+    if len(epochs) not in (0, count):
+        raise InvalidRequest(f"epochs: expected none or one per session ({count}), got {len(epochs)}")
+    too_large = [epoch for epoch in epochs if epoch > MAX_STEP]
+    if too_large:
+        raise InvalidRequest(f"epochs: expected numbers up to {MAX_STEP}, got {too_large[0]}")
+    return list(epochs) or [NO_EPOCH] * count
 
 
 def _microseconds(seconds: float) -> int:

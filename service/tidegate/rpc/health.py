@@ -1,7 +1,8 @@
 """Health and reflection: what probes, load balancers and grpcurl ask before anything else.
 
 `grpc.health.v1` knows the server as a whole (""), each of our services, and each loaded model as
-`tidegate.model/<name>`. Nothing is SERVING before `set_ready`, and nothing is after `set_stopping`.
+`tidegate.model/<name>`, and the store as `tidegate.store`: the server goes on without it, so it has a name
+of its own. Nothing is SERVING before `set_ready`, and nothing is after `set_stopping`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ SERVICES: tuple[str, ...] = (
 """Full names of the services that tidegate defines."""
 
 MODEL_PREFIX = "tidegate.model/"
+STORE = "tidegate.store"
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -32,12 +34,13 @@ class Health:
 
     async def add_to(self, server: aio.Server) -> None:
         """Offer the service on a server, with nothing SERVING yet."""
-        for service in ("", *SERVICES):
+        for service in ("", STORE, *SERVICES):
             await self._servicer.set(service, _NOT_SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
-    async def set_ready(self) -> None:
+    async def set_ready(self, *, store_works: bool) -> None:
         """The server takes work from now on."""
+        await self.set_store(store_works)
         for service in ("", *SERVICES):
             await self._servicer.set(service, _SERVING)
 
@@ -48,6 +51,10 @@ class Health:
     async def set_model(self, name: str, ok: bool) -> None:
         """A version of the model can, or can no longer, be stepped."""
         await self._servicer.set(MODEL_PREFIX + name, _SERVING if ok else _NOT_SERVING)
+
+    async def set_store(self, works: bool) -> None:
+        """The store takes, or no longer takes, what it is given."""
+        await self._servicer.set(STORE, _SERVING if works else _NOT_SERVING)
 
 
 def enable_reflection(server: aio.Server) -> None:

@@ -106,7 +106,7 @@ def _model(status: ModelStatus) -> pb.Model:
     provenance = Struct()
     provenance.update(manifest.model_dump(mode="json")["provenance"])
     return pb.Model(
-        version=convert.model_version(status.model),
+        version=convert.model_version(status.model.manifest),
         state=pb.MODEL_STATE_READY,
         description=manifest.description,
         inputs=[_input(i) for i in manifest.inputs],

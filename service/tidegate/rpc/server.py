@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from grpc import aio
 
@@ -37,9 +39,11 @@ class GrpcServer:
 
     def show_model(self, entry: Entry, ready: bool) -> None:
         """Let the health service tell of a version that came or went."""
-        task = asyncio.create_task(self.health.set_model(entry.name, ready))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self.health.set_model(entry.name, ready))
+
+    def show_store(self, works: bool) -> None:
+        """Let the health service tell whether the store takes what it is given."""
+        self._begin(self.health.set_store(works))
 
     async def stop(self, grace_s: float) -> None:
         """Answer what was sent, refuse what is new, and close.
@@ -50,6 +54,11 @@ class GrpcServer:
         await self.health.set_stopping()
         self._sessions.drain()
         await self._server.stop(grace_s)
+
+    def _begin(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(telling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 async def start_grpc(

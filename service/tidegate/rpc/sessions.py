@@ -12,6 +12,7 @@ from grpc import aio
 
 from tidegate.errors import InvalidRequest, Unsupported
 from tidegate.protocol.lifecycle import Condition
+from tidegate.protocol.resume import NO_EPOCH
 from tidegate.rpc import convert, tensors
 from tidegate.rpc.streaming import Connection, Context
 from tidegate.session.forecasting import Forecaster
@@ -31,6 +32,7 @@ UnaryContext = aio.ServicerContext[Any, Any]
 _CONDITIONS = {
     Condition.ATTACHED: pb.SESSION_CONDITION_ATTACHED,
     Condition.DETACHED: pb.SESSION_CONDITION_DETACHED,
+    Condition.PASSIVATED: pb.SESSION_CONDITION_PASSIVATED,
 }
 
 
@@ -69,19 +71,22 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             raise InvalidRequest("first_step: expected the number of the first of these steps, got none")
         first = int(convert.step_array("first_step", [request.first_step])[0])
         selection = convert.output_selection(request.outputs)
-        which = _which_session(request)
-        model = await self._calls.model_of(which)
-        inputs = tensors.read_inputs(model.manifest, request.inputs)
-        outputs, next_step = await self._calls.step(which, model, first, inputs, selection)
+        answer = await self._calls.step(
+            _which_session(request),
+            first,
+            lambda manifest: tensors.read_inputs(manifest, request.inputs),
+            selection,
+        )
         return pb.StepSessionResponse(
-            next_step=next_step,
-            outputs=tensors.write_outputs(model.manifest, outputs),
-            model=convert.model_version(model),
+            next_step=answer.next_step,
+            durable_step=answer.durable_step,
+            outputs=tensors.write_outputs(answer.manifest, answer.outputs),
+            model=convert.model_version(answer.manifest),
         )
 
     async def GetSession(self, request: pb.GetSessionRequest, context: UnaryContext) -> pb.GetSessionResponse:
         """Look at one session."""
-        return pb.GetSessionResponse(session=_session(self._calls.view(request.session_id)))
+        return pb.GetSessionResponse(session=_session(await self._calls.view(request.session_id)))
 
     async def ListSessions(
         self, request: pb.ListSessionsRequest, context: UnaryContext
@@ -154,6 +159,7 @@ def _which_session(request: pb.StepSessionRequest) -> OpenRequest:
         session_ids=[request.session_id],
         have=[None],
         held_from=[None],
+        epochs=[NO_EPOCH],
         client_instance=b"",
         attempt=0,
     )
@@ -165,6 +171,7 @@ def _session(view: SessionView) -> pb.Session:
         model=convert.model_version(view.model),
         condition=_CONDITIONS[view.condition],
         next_step=view.next_step,
+        durable_step=view.durable_step,
         last_used_at=convert.timestamp(view.last_used_s),
     )
 

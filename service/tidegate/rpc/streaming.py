@@ -19,9 +19,11 @@ from tidegate.rpc import convert
 from tidegate.rpc.outbox import Outbox, Unsent
 from tidegate.rpc.status import as_public, to_error
 from tidegate.session.frames import Answer
+from tidegate.session.handles import HandleArray
 from tidegate.session.manager import SessionManager
 from tidegate.session.stream import Notice
 from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import IntArray
 from tidegate.v1 import stream_pb2
 
 PAUSE_BYTES = 4 * 1024 * 1024
@@ -56,7 +58,7 @@ class Connection:
         self._manager = manager
         self._metrics = metrics
         self._context = context
-        self._stream = manager.add_stream(self._send_answer, self._send_notice)
+        self._stream = manager.add_stream(self._send_answer, self._send_notice, self._send_durable)
         self._outbox = Outbox(context.write, self._written)
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -188,7 +190,9 @@ class Connection:
         try:
             result = await self._manager.open(self._stream, convert.open_request(message))
             self._count_errors(result.errors.values())
-            reply = convert.opened(message.open_id, result, self._manager.limits)
+            reply = convert.opened(
+                message.open_id, result, self._manager.limits, durable=self._manager.keeper.is_durable
+            )
             self._send(stream_pb2.StreamResponse(opened=reply), reply.ByteSize(), completes=True)
         finally:
             self._manager.budget.give_back(num_bytes)
@@ -221,6 +225,10 @@ class Connection:
 
     def _send_notice(self, notice: Notice) -> None:
         self._send(stream_pb2.StreamResponse(notice=convert.notice_message(notice)), completes=False)
+
+    def _send_durable(self, handles: HandleArray, steps: IntArray) -> None:
+        durable = convert.durable_message(handles, steps)
+        self._send(stream_pb2.StreamResponse(durable=durable), completes=False)
 
     def _refuse(self, subject: stream_pb2.StreamError, error: Exception, *, completes: bool = True) -> None:
         """Tell the client of a message that was refused as a whole."""

@@ -1,31 +1,33 @@
-"""Giving sessions up: detached by their stream, ended by a client, evicted by the server.
+"""Giving sessions up: detached by their stream, or ended by a client.
 
-An id is free as soon as its session ends; its slot is when no batch holds it any more, which no lost
-connection can prevent.
+An ended session goes from the store first, so that no crash brings it back. Its id is free then; its
+slot is when no batch holds it any more, which no lost connection can prevent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 import numpy as np
 
-from tidegate.errors import MessageTooLarge, SessionNotFound, TidegateError
+from tidegate.errors import MessageTooLarge, SessionNotFound, StoreUnavailable, TidegateError
+from tidegate.protocol.lifecycle import Event
+from tidegate.session.checkpointing import Checkpointer
+from tidegate.session.finding import Finder
 from tidegate.session.frames import Refusals
 from tidegate.session.handles import HandleArray, HandleStatus
+from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import SessionLimits
 from tidegate.session.open_request import check_session_id
 from tidegate.session.registry import Place, Registry
 from tidegate.session.rows import handle_error, judge_handles, others
+from tidegate.session.stores.store import StoredSession
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.session.tombstones import Tombstone
-from tidegate.telemetry.metrics import Metrics
+from tidegate.session.whole import to_the_end
 from tidegate.tensor import SlotArray
-
-log = logging.getLogger(__name__)
 
 LOST = (HandleStatus.DISPLACED, HandleStatus.ENDED)
 """What a handle says once its session is another's or nobody's."""
@@ -35,12 +37,22 @@ class Closer:
     """Gives sessions up, for all streams."""
 
     def __init__(
-        self, registry: Registry, streams: dict[int, SessionStream], limits: SessionLimits, metrics: Metrics
+        self,
+        registry: Registry,
+        keeper: StoreKeeper,
+        checkpointer: Checkpointer,
+        finder: Finder,
+        holds: Holds,
+        streams: dict[int, SessionStream],
+        limits: SessionLimits,
     ) -> None:
         self._registry = registry
+        self._keeper = keeper
+        self._checkpointer = checkpointer
+        self._finder = finder
+        self._holds = holds
         self._streams = streams
         self._limits = limits
-        self._metrics = metrics
 
     async def close(
         self, stream: SessionStream, handles: HandleArray, *, end: bool
@@ -72,16 +84,19 @@ class Closer:
         next_steps = [0] * len(handles)
         for table, mine in stream.handles.by_table(handles[rows]):
             closed = await self._answered(stream, table, mine)
-            slots = stream.handles.slots(closed)
-            for handle, step in zip(closed.tolist(), table.next_step[slots].tolist(), strict=True):
+            if end:
+                closed, steps = await to_the_end(
+                    self._end_handles(stream, table, closed, positions, refusals)
+                )
+            else:
+                slots = stream.handles.slots(closed)
+                steps = table.next_step[slots].tolist()
+                self.detach(table, slots)
+            for handle, step in zip(closed.tolist(), steps, strict=True):
                 next_steps[positions[handle]] = step
             for handle in np.setdiff1d(mine, closed):
                 status = HandleStatus(int(stream.handles.status(handle)))
-                refusals[positions[int(handle)]] = handle_error(status, int(handle))
-            if end:
-                self._end(table, slots)
-            else:
-                self.detach(table, slots)
+                refusals.setdefault(positions[int(handle)], handle_error(status, int(handle)))
             stream.handles.take_back(mine)
             stream.in_hand.difference_update(mine.tolist())
         return next_steps, refusals
@@ -94,42 +109,31 @@ class Closer:
 
         Raises:
             SessionNotFound: No session has this id.
+            StoreUnavailable: The store could not forget it; it goes on.
         """
         check_session_id(session_id)
-        tombstone = self._registry.tombstones.remove(session_id)
-        if tombstone is not None:
-            return tombstone.next_step
-        place = self._registry.get(session_id)
-        self._tell_owner(place, f"session {session_id!r} was ended by its id")
-        next_steps = await self._end(place.table, np.array([place.slot], np.int32))
-        return next_steps[0]
+        return await to_the_end(self._end_by_id(session_id))
+
+    async def _end_by_id(self, session_id: str) -> int:
+        async with self._holds.take([session_id]):
+            known = (await self._finder.find([session_id])).get(session_id)
+            self._finder.require(session_id, known, Event.END)
+            if isinstance(known, Place):
+                slots = np.array([known.slot], np.int32)
+                await self._forget(known.table, slots)
+                self._tell_owner(known, f"session {session_id!r} was ended by its id")
+                # The id is free; the steps that still run are counted before they are told.
+                ended = self._end(known.table, slots)
+            else:
+                assert isinstance(known, StoredSession), "only a known session can be ended"
+                await self._keeper.write(lambda store: store.end([known.number]))
+                return max(*known.steps, 0) if known.tombstone is None else known.tombstone.next_step
+        return (await ended)[0]
 
     def detach(self, table: SessionTable, slots: SlotArray) -> None:
         """Leave sessions in memory without a stream."""
         table.owner[slots] = NO_STREAM
         table.last_used_s[slots] = time.monotonic()
-
-    def evict_idle(self) -> int:
-        """Give up detached sessions that nobody has used for too long.
-
-        Returns:
-            How many.
-        """
-        since = time.monotonic() - self._limits.detached_idle_timeout_s
-        return sum(self._evict(table, table.idle_since(since)) for table in self._registry.tables())
-
-    def _evict(self, table: SessionTable, idle: SlotArray) -> int:
-        slots = idle[table.accepted[idle] == table.next_step[idle]]
-        if not len(slots):
-            return 0
-        text = f"no stream for {self._limits.detached_idle_timeout_s:g} s"
-        for slot in slots.tolist():
-            self._registry.tombstones.add(table.ids[slot], Tombstone(int(table.next_step[slot]), text))
-            self._registry.remove(table.ids[slot])
-        table.release(slots)
-        self._metrics.evictions.labels("idle").inc(len(slots))
-        log.warning("idle sessions evicted", extra={"count": len(slots), "model": table.model.manifest.label})
-        return len(slots)
 
     async def _answered(
         self, stream: SessionStream, table: SessionTable, handles: HandleArray
@@ -141,6 +145,44 @@ class Closer:
             if not (table.accepted[slots] > table.next_step[slots]).any():
                 return still
             await table.model.engine.progress()
+
+    async def _end_handles(
+        self,
+        stream: SessionStream,
+        table: SessionTable,
+        handles: HandleArray,
+        positions: dict[int, int],
+        refusals: Refusals,
+    ) -> tuple[HandleArray, list[int]]:
+        """End sessions of a stream.
+
+        Returns:
+            The handles of those that were its own until the end, and the steps that each had applied.
+        """
+        ids = [table.ids[slot] for slot in stream.handles.slots(handles).tolist()]
+        async with self._holds.take(ids):
+            mine: HandleArray = handles[stream.handles.status(handles) == HandleStatus.CLOSING]
+            slots = stream.handles.slots(mine)
+            try:
+                await self._forget(table, slots)
+            except StoreUnavailable as error:
+                self.detach(table, slots)
+                refusals.update({positions[handle]: error for handle in mine.tolist()})
+                return mine[:0], []
+            steps: list[int] = table.next_step[slots].tolist()
+            self._end(table, slots)
+            return mine, steps
+
+    async def _forget(self, table: SessionTable, slots: SlotArray) -> None:
+        """Delete sessions from the store; they are not checkpointed any more."""
+        numbers = table.number[slots].tolist()
+        table.frozen[slots] = True
+        try:
+            await self._checkpointer.settled()
+            await self._keeper.write(lambda store: store.end(numbers))
+        except BaseException:
+            table.frozen[slots] = False
+            raise
 
     def _end(self, table: SessionTable, slots: SlotArray) -> asyncio.Future[list[int]]:
         """Delete sessions.
@@ -156,8 +198,7 @@ class Closer:
             if not ended.cancelled():
                 ended.set_result(next_steps)
 
-        for slot in slots.tolist():
-            self._registry.remove(table.ids[slot])
+        self._registry.remove(table.ids[slot] for slot in slots.tolist())
         table.drop(slots, _ended)
         table.model.engine.when_settled(slots, release)
         return ended

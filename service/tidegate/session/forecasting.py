@@ -17,6 +17,7 @@ from tidegate.errors import InvalidRequest, MessageTooLarge, ModelMismatch, Sess
 from tidegate.model.forecast import DirectRules, FeedbackRules
 from tidegate.model.future_inputs import future_inputs
 from tidegate.model.manifest import InputSpec, Manifest, OutputSpec
+from tidegate.protocol.lifecycle import Event
 from tidegate.runner.roll import Roll
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import check_session_id
@@ -61,7 +62,8 @@ class Forecaster:
         """
         self._manager.check_running()
         check_session_id(session_id)
-        return self._manager.registry.get(session_id).table.model
+        async with self._manager.returner.present(session_id, Event.READ) as place:
+            return place.table.model
 
     async def forecast(
         self, session_id: str, model: LoadedModel, num_steps: int, future: Mapping[str, Array]
@@ -89,9 +91,9 @@ class Forecaster:
             )
         if isinstance(rules, DirectRules):
             _check_direct(manifest, rules, num_steps, future)
-            return await model.engine.errands.look(
-                lambda: _read(self._place(session_id, model), rules, num_steps)
-            )
+            async with self._manager.returner.present(session_id, Event.READ) as place:
+                _check_model(session_id, place, model)
+                return await model.engine.errands.look(lambda: _read(place, rules, num_steps))
         return await self._roll(session_id, model, rules, num_steps, future)
 
     async def _roll(
@@ -105,15 +107,16 @@ class Forecaster:
         num_bytes = self._check_size(model.manifest, num_steps)
         errands, manifest = model.engine.errands, model.manifest
 
-        def begin() -> tuple[int, Roll]:
-            place = self._place(session_id, model)
+        def begin(place: Place) -> tuple[int, Roll]:
             next_step = place.next_step
             laid_out = future_inputs(manifest, rules, future, num_steps, has_answered=next_step > 0)
             return next_step, Roll(model.runner, np.array([place.slot], np.int32), laid_out)
 
         self._manager.budget.take(num_bytes)
         try:
-            next_step, roll = await errands.look(begin)
+            async with self._manager.returner.present(session_id, Event.READ) as place:
+                _check_model(session_id, place, model)
+                next_step, roll = await errands.look(lambda: begin(place))
             while roll.num_left:
                 await errands.work(lambda: roll.advance(model.runner.max_slice_steps))
         finally:
@@ -124,14 +127,6 @@ class Forecaster:
             list(zip(manifest.outputs, roll.outputs, strict=True)),
             list(zip(manifest.inputs, roll.inputs, strict=True)),
         )
-
-    def _place(self, session_id: str, model: LoadedModel) -> Place:
-        place = self._manager.registry.get(session_id)
-        if place.table.model is not model:
-            raise ModelMismatch(
-                f"session {session_id!r} was ended, and is now one of {place.table.model.manifest.label}"
-            )
-        return place
 
     def _check_size(self, manifest: Manifest, num_steps: int) -> int:
         """Bytes of the answer, as a message has them."""
@@ -148,6 +143,14 @@ class Forecaster:
                 f"{num_steps} steps of {manifest.label} would have {num_bytes}"
             )
         return num_bytes
+
+
+def _check_model(session_id: str, place: Place, model: LoadedModel) -> None:
+    """Refuse a session that is another than the one whose model was asked for."""
+    if place.table.model is not model:
+        raise ModelMismatch(
+            f"session {session_id!r} was ended, and is now one of {place.table.model.manifest.label}"
+        )
 
 
 def _check_direct(

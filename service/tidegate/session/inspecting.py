@@ -7,17 +7,17 @@ and in a graph of its own, so no step of any session waits for it and the sessio
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
 from weakref import WeakKeyDictionary
-
-import numpy as np
 
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import MessageTooLarge, SessionNotFound, Unsupported
+from tidegate.protocol.lifecycle import Event
 from tidegate.runner.tracing import LayerTrace, Tracer
+from tidegate.session.copying import copy_state
 from tidegate.session.frames import check_values
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import check_session_id
@@ -56,7 +56,8 @@ class Inspector:
         """
         self._manager.check_running()
         check_session_id(session_id)
-        return self._manager.registry.get(session_id).table.model
+        async with self._manager.returner.present(session_id, Event.READ) as place:
+            return place.table.model
 
     async def inspect(self, session_id: str, model: LoadedModel, inputs: Sequence[Array]) -> Inspection:
         """Look at steps from the live state on, whether a stream holds the session or not.
@@ -86,7 +87,7 @@ class Inspector:
             )
         num_bytes = answer_bytes + sum(x.nbytes for x in inputs)
         self._manager.budget.take(num_bytes)
-        stop = Event()
+        stop = threading.Event()
         try:
             first_step, states = await self._copy_of(session_id, model)
             loop = asyncio.get_running_loop()
@@ -109,20 +110,10 @@ class Inspector:
 
     async def _copy_of(self, session_id: str, model: LoadedModel) -> tuple[int, list[Array]]:
         """The number of a session's next step and its states `[1, step_shape...]`, between two batches."""
-        table, slot = self._manager.registry.get(session_id)
-        slots = np.array([slot], np.int32)
-        settled: asyncio.Future[tuple[int, list[Array]]] = asyncio.get_running_loop().create_future()
-
-        def copy() -> None:
-            if settled.done():
-                return
-            if self._manager.registry.find(session_id) != (table, slot) or table.model is not model:
-                settled.set_exception(SessionNotFound(f"session {session_id!r} was ended meanwhile"))
-            else:
-                settled.set_result((int(table.next_step[slot]), model.runner.arena.read(slots)))
-
-        table.model.engine.when_settled(slots, copy)
-        return await settled
+        copy = await copy_state(self._manager.returner, session_id)
+        if copy.model is not model:
+            raise SessionNotFound(f"session {session_id!r} was ended meanwhile")
+        return copy.next_step, copy.states
 
 
 def _make_tracer(pool: ModelPool, model: LoadedModel) -> Tracer | str:

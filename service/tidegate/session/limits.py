@@ -26,8 +26,10 @@ class SessionLimits:
     max_open_sessions: int
     max_pending_bytes: int
     max_streams: int
-    max_tombstones: int
     detached_idle_timeout_s: float
+    expire_after_s: float
+    checkpoint_age_s: float
+    checkpoint_bytes_per_s: int
     retry_after_s: float
 
 

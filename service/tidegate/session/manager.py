@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,11 +22,15 @@ from tidegate.errors import (
     MessageTooLarge,
     ModelInUse,
     ServerStopping,
+    StoreUnavailable,
     TidegateError,
     TooManyRequests,
 )
 from tidegate.protocol.outputs import OutputSelection
+from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.closing import Closer
+from tidegate.session.creating import Creator
+from tidegate.session.finding import Finder
 from tidegate.session.frames import (
     Answer,
     Delivery,
@@ -38,17 +43,27 @@ from tidegate.session.frames import (
     refuse_all,
 )
 from tidegate.session.handles import HandleArray
+from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import ByteBudget, SessionLimits, check_answers
 from tidegate.session.open_request import OpenRequest, OpenResult
 from tidegate.session.opening import Opener
+from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
+from tidegate.session.returning import Returner
 from tidegate.session.rows import judge_handles, one_table, others
+from tidegate.session.stores.store import Store
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
 from tidegate.session.table import SessionTable
+from tidegate.session.taking_over import TakeOver
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array, IntArray, SlotArray, index_of
 
 log = logging.getLogger(__name__)
+
+SESSIONS_PER_S = 50_000
+"""Sessions that are stored in a second, for the estimate in the log: about half of what `checkpoint.rate` of the
+bench says for 2 kB each."""
 
 
 class SessionManager:
@@ -56,25 +71,56 @@ class SessionManager:
 
     Attributes:
         pool: The loaded models.
-        registry: Which sessions exist.
+        registry: Which sessions are in memory.
+        keeper: The store.
+        holds: Which ids somebody works on.
+        finder: Looks ids up, in memory and in the store.
+        creator: Makes sessions.
+        returner: Brings sessions back from the store.
+        checkpointer: Stores what has changed.
         budget: Bytes that wait, of all clients together.
         limits: The operator's settings.
     """
 
-    def __init__(self, pool: ModelPool, limits: SessionLimits, metrics: Metrics) -> None:
+    def __init__(self, pool: ModelPool, store: Store, limits: SessionLimits, metrics: Metrics) -> None:
         self.pool = pool
         self.limits = limits
-        self.registry = Registry(limits.max_tombstones, metrics)
         self.budget = ByteBudget(limits, metrics)
+        self.holds = Holds()
+        self.registry = registry = Registry(metrics)
+        self.keeper = keeper = StoreKeeper(store, metrics)
+        self.finder = finder = Finder(registry, keeper)
         self._metrics = metrics
         self._streams: dict[int, SessionStream] = {}
         self._numbers = itertools.count(1)
-        self._opener = Opener(pool, self.registry, self._streams, limits)
-        self._closer = Closer(self.registry, self._streams, limits, metrics)
+        self.checkpointer = checkpointer = Checkpointer(
+            registry,
+            keeper,
+            self._streams,
+            metrics,
+            age_s=limits.checkpoint_age_s,
+            bytes_per_s=limits.checkpoint_bytes_per_s,
+        )
+        self._passivator = Passivator(registry, keeper, checkpointer, self.holds, limits, metrics)
+        self.returner = Returner(
+            pool, registry, keeper, checkpointer, self._passivator, finder, self.holds, metrics,
+            retry_after_s=limits.retry_after_s,
+        )  # fmt: skip
+        self.creator = Creator(pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s)
+        take_over = TakeOver(keeper, checkpointer, self.returner, self._streams)
+        self._opener = Opener(
+            finder, self.holds, self.creator, self.returner, take_over, self._streams, limits
+        )
+        self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
-    def add_stream(self, send: Callable[[Answer], None], notify: Callable[[Notice], None]) -> SessionStream:
+    def add_stream(
+        self,
+        send: Callable[[Answer], None],
+        notify: Callable[[Notice], None],
+        durable: Callable[[HandleArray, IntArray], None],
+    ) -> SessionStream:
         """A client has connected.
 
         Raises:
@@ -86,7 +132,7 @@ class SessionManager:
                 f"max_streams: all {self.limits.max_streams} streams are open",
                 retry_after_s=self.limits.retry_after_s,
             )
-        stream = SessionStream(next(self._numbers), send=send, notify=notify)
+        stream = SessionStream(next(self._numbers), send=send, notify=notify, durable=durable)
         self._streams[stream.number] = stream
         return stream
 
@@ -101,7 +147,7 @@ class SessionManager:
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
         """Open sessions on a stream; see `Opener.open` for what it raises."""
         self.check_running()
-        return await self._opener.open(stream, request)
+        return await self._opener.open(stream, request, self.keeper.new_epoch())
 
     def submit(self, stream: SessionStream, request: FrameRequest) -> None:
         """Take a frame; its answers go to `stream.send`, the last one marked complete.
@@ -145,12 +191,11 @@ class SessionManager:
         self._queue(stream, request, table, slots, rows, inputs, refusals)
 
     def ack(self, stream: SessionStream, handles: HandleArray, steps: IntArray) -> None:
-        """The application has kept the answers before these steps.
-
-        Nothing follows from it while the store keeps one state per session, in memory.
+        """The application has kept the answers before these steps: a stored state may become the base.
 
         Raises:
-            InvalidRequest: The lists differ in length, or a step lies ahead of its session.
+            InvalidRequest: The lists differ in length, a handle is there twice, or a step lies ahead of
+                its session.
             MessageTooLarge: More handles than a frame may have rows.
             SessionNotFound: A handle stands for no session on this stream.
         """
@@ -162,16 +207,14 @@ class SessionManager:
             raise InvalidRequest(
                 f"ack.steps: expected one number per handle ({len(handles)}), got {len(steps)}"
             )
-        for error in judge_handles(stream, handles).values():
-            raise error
-        numbers = stream.handles.table_numbers(handles)
-        for number, table in stream.handles.tables.items():
-            mine = np.flatnonzero(numbers == number)
-            ahead = mine[steps[mine] > table.next_step[stream.handles.slots(handles[mine])]]
+        groups = _by_table(stream, handles)
+        for table, slots, mine in groups:
+            ahead = np.flatnonzero(steps[mine] > table.next_step[slots])
             if len(ahead):
-                raise InvalidRequest(
-                    f"ack.steps: step {steps[ahead[0]]} of handle {handles[ahead[0]]} has not been answered"
-                )
+                step, handle = steps[mine][ahead[0]], handles[mine][ahead[0]]
+                raise InvalidRequest(f"ack.steps: step {step} of handle {handle} has not been answered")
+        for table, slots, mine in groups:
+            self.checkpointer.tell(table, table.books.ack(slots, steps[mine]))
 
     async def close(
         self, stream: SessionStream, handles: HandleArray, *, end: bool
@@ -202,13 +245,10 @@ class SessionManager:
         """
         return await self._closer.end_session(session_id)
 
-    def evict_idle(self) -> int:
-        """Give up detached sessions that nobody has used for too long.
-
-        Returns:
-            How many.
-        """
-        return self._closer.evict_idle()
+    async def tidy(self) -> None:
+        """Passivate sessions that nobody uses, and let those expire that nobody has used for very long."""
+        await self._passivator.passivate_idle()
+        await self._passivator.expire()
 
     def unload(self, model: LoadedModel) -> None:
         """Unload a version.
@@ -231,6 +271,27 @@ class SessionManager:
         self._stopping = True
         for stream in self._streams.values():
             stream.tell(NoticeReason.DRAINING, [], [], "the server is stopping")
+
+    def save_estimate(self) -> dict[str, float]:
+        """How many sessions `save_all` has to store, and how long that may take, for the log."""
+        count = self.checkpointer.num_dirty() if self.keeper.is_durable else 0
+        return {"dirty_sessions": count, "estimate_s": round(count / SESSIONS_PER_S, 1)}
+
+    async def save_all(self) -> int:
+        """Store everything that has changed, before the process ends.
+
+        Returns:
+            Sessions whose newest state is lost with the process.
+        """
+        if not self.keeper.is_durable:
+            return len(self.registry)
+        began_s = time.monotonic()
+        try:
+            count = await self.checkpointer.save_all()
+        except StoreUnavailable:  # said by the keeper
+            return self.checkpointer.num_dirty()
+        log.info("stored", extra={"sessions": count, "took_s": round(time.monotonic() - began_s, 3)})
+        return 0
 
     def check_running(self) -> None:
         """Raise ServerStopping once the server drains."""
@@ -283,3 +344,26 @@ class SessionManager:
 
 def _stream_lost(expected: int) -> TidegateError:
     return Displaced(f"the stream was lost before step {expected}", next_step=expected)
+
+
+def _by_table(
+    stream: SessionStream, handles: HandleArray
+) -> list[tuple[SessionTable, SlotArray, IntArray | slice]]:
+    """The model versions of open handles, with the slots of each and its positions in the list.
+
+    Raises:
+        InvalidRequest: A handle is there twice.
+        SessionNotFound: A handle stands for no session on this stream.
+    """
+    resolved = stream.handles.resolve(handles) if len(handles) else None
+    if resolved is not None and not resolved[0].twins.among(resolved[1]):
+        return [(*resolved, slice(None))]
+    for error in judge_handles(stream, handles).values():
+        raise error
+    numbers = stream.handles.table_numbers(handles)
+    groups: list[tuple[SessionTable, SlotArray, IntArray | slice]] = []
+    for number in np.unique(numbers).tolist():
+        positions = np.flatnonzero(numbers == number)
+        slots = stream.handles.slots(handles[positions])
+        groups.append((stream.handles.tables[number], slots, positions))
+    return groups

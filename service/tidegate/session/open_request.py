@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import InvalidRequest, ModelMismatch, SessionLost
+from tidegate.errors import InvalidRequest, ModelMismatch
+from tidegate.protocol.resume import UNSET
+from tidegate.session.choosing import Reach
 from tidegate.session.frames import Refusals
 from tidegate.session.limits import MAX_MODEL_FIELD_CHARS, MAX_SESSION_ID_BYTES
-from tidegate.session.table import SessionTable
+from tidegate.session.stores.store import ModelKey
 
 
 class OpenMode(IntEnum):
@@ -31,6 +33,7 @@ class OpenRequest:
         sha256: Hash that the client expects; "" for any.
         have: Per session, steps before this one are answered at the client; None for "unset".
         held_from: Per session, the first input that the client can still send; None for "unset".
+        epochs: Per session, the epoch that the client was told last; 0 for "unset".
         client_instance: Random bytes of the client; b"" for a client that has none.
         attempt: The client's connection count.
     """
@@ -42,8 +45,14 @@ class OpenRequest:
     session_ids: list[str]
     have: list[int | None]
     held_from: list[int | None]
+    epochs: list[int]
     client_instance: bytes
     attempt: int
+
+    def reach(self, i: int) -> Reach:
+        """From where on the client can go on with the i-th session."""
+        have, held_from = self.have[i], self.held_from[i]
+        return Reach(UNSET if have is None else have, UNSET if held_from is None else held_from)
 
 
 @dataclass(slots=True)
@@ -54,11 +63,15 @@ class OpenResult:
         models: The version that each is pinned to; None where refused.
         handles: 0 where refused.
         next_steps: The step that each waits for.
+        durable_steps: Steps of each that the store has.
+        epochs: Of each.
     """
 
     models: list[LoadedModel | None]
     handles: list[int]
     next_steps: list[int]
+    durable_steps: list[int]
+    epochs: list[int]
     errors: Refusals = field(default_factory=dict)
 
 
@@ -78,29 +91,13 @@ def check_model(name: str, version: str, sha256: str = "") -> None:
             )
 
 
-def check_version(request: OpenRequest, table: SessionTable) -> None:
+def check_version(request: OpenRequest, pinned_to: ModelKey) -> None:
     """Refuse a session of another model, version or hash than the request names."""
-    manifest = table.model.manifest
     wanted: list[tuple[str, str, str, Callable[[str], bool]]] = [
-        ("model.name", request.model, manifest.name, lambda _: True),
-        ("model.version", request.version, manifest.version, lambda v: v != "latest"),
-        ("model.sha256", request.sha256, manifest.sha256, lambda _: True),
+        ("model.name", request.model, pinned_to.name, lambda _: True),
+        ("model.version", request.version, pinned_to.version, lambda v: v != "latest"),
+        ("model.sha256", request.sha256, pinned_to.sha256, lambda _: True),
     ]
     for name, asked, pinned, counts in wanted:
         if asked and counts(asked) and asked != pinned:
             raise ModelMismatch(f"{name}: the session is pinned to {pinned!r}, got {asked!r}")
-
-
-def check_reach(
-    next_step: int, session_id: str, have: int | None, held_from: int | None, *, final: bool
-) -> None:
-    """Refuse a resume that the newest state cannot serve; before the running batch is in, only if it never could."""
-    if have is None:
-        return
-    first = have if held_from is None else held_from
-    if next_step > have or (final and next_step < first):
-        raise SessionLost(
-            f"session {session_id!r}: the client can go on from a step in [{first}, {have}], "
-            f"the only state is at step {next_step}",
-            next_step=next_step,
-        )

@@ -1,14 +1,13 @@
-"""Which sessions exist: id → place, over all loaded versions, and the ids of lost ones."""
+"""Which sessions are in memory: id → place, over all loaded versions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import SessionBusy, SessionExists, SessionNotFound
-from tidegate.protocol.lifecycle import Condition, Event, allowed
+from tidegate.protocol.lifecycle import Condition
 from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.session.tombstones import Tombstones
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import SlotArray
 
@@ -31,18 +30,12 @@ class Place(NamedTuple):
 
 
 class Registry:
-    """All sessions of the server.
+    """The sessions in memory."""
 
-    Attributes:
-        tombstones: Ids of sessions whose state is lost.
-    """
-
-    def __init__(self, max_tombstones: int, metrics: Metrics) -> None:
-        self.tombstones = Tombstones(max_tombstones)
+    def __init__(self, metrics: Metrics) -> None:
         self._places: dict[str, Place] = {}
         self._tables: dict[LoadedModel, SessionTable] = {}
         self._metrics = metrics
-        metrics.tombstones.set_function(lambda: len(self.tombstones))
 
     def tables(self) -> list[SessionTable]:
         """The tables of all versions that have, or had, a session."""
@@ -69,60 +62,22 @@ class Registry:
         self._metrics.arena_slots_free.remove(*labels)
 
     def find(self, session_id: str) -> Place | None:
-        """Where a session is kept; None if the server has none of this id."""
+        """Where a session is kept; None if none of this id is in memory."""
         return self._places.get(session_id)
 
-    def get(self, session_id: str) -> Place:
-        """Where a session is kept.
+    def add(self, table: SessionTable, slots: SlotArray) -> None:
+        """Sessions have got slots; none of their ids may be in memory already."""
+        for slot in slots.tolist():
+            self._places[table.ids[slot]] = Place(table, slot)
 
-        Raises:
-            SessionLost: Its state was given up.
-            SessionNotFound: No session has this id.
-        """
-        place = self._places.get(session_id)
-        if place is not None:
-            return place
-        tombstone = self.tombstones.get(session_id)
-        if tombstone is not None:
-            raise tombstone.error(session_id)
-        raise SessionNotFound(f"no session {session_id!r}")
+    def condition(self, place: Place) -> Condition:
+        """Where a session in memory is in its life."""
+        return Condition.DETACHED if place.owner == NO_STREAM else Condition.ATTACHED
 
-    def require(self, session_id: str, event: Event) -> None:
-        """Raise what forbids the event, if the life of the session does not allow it now.
-
-        Raises:
-            SessionLost: Its state was given up.
-            SessionNotFound: No session has this id.
-            SessionExists: It is to be created, and exists.
-            SessionBusy: A single call is to step it, and a stream holds it.
-        """
-        if allowed(self.condition(session_id), event):
-            return
-        place = self.get(session_id)
-        if event is Event.CREATE:
-            raise SessionExists(f"session {session_id!r} exists, at step {place.next_step}")
-        raise SessionBusy(f"a stream holds session {session_id!r}: step it there, or resume it")
-
-    def condition(self, session_id: str) -> Condition:
-        """Where the session of an id is in its life."""
-        place = self._places.get(session_id)
-        if place is not None:
-            return Condition.DETACHED if place.owner == NO_STREAM else Condition.ATTACHED
-        return Condition.GONE if self.tombstones.get(session_id) else Condition.UNKNOWN
-
-    def create(self, table: SessionTable, ids: list[str], creator: bytes) -> SlotArray:
-        """Make new sessions, detached; none of the ids may be known.
-
-        Raises:
-            ArenaFull: There are fewer free slots; nothing was created.
-        """
-        slots = table.create(ids, creator)
-        self._places.update(zip(ids, (Place(table, s) for s in slots.tolist()), strict=True))
-        return slots
-
-    def remove(self, session_id: str) -> None:
-        """The id names no session any more; its slot is released separately."""
-        del self._places[session_id]
+    def remove(self, session_ids: Iterable[str]) -> None:
+        """Sessions are in memory no more; their slots are released separately."""
+        for session_id in session_ids:
+            del self._places[session_id]
 
     def ids(self) -> list[str]:
         """The ids of all sessions, in no particular order."""

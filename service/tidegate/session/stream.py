@@ -44,15 +44,21 @@ class SessionStream:
     Attributes:
         number: Unique among the server's streams, from 1.
         handles: The sessions that it holds.
-        in_hand: Handles that an open or a close is still at work on: only that one may take them back,
-            or a handle could be given out twice.
+        in_hand: Handles that a close is still at work on: only that one may take them back, or a handle
+            could be given out twice.
         source: Its frames in the engines.
         send: Takes answers, in the order in which they are given.
         notify: Takes notices.
+        durable: Takes handles and the steps below which the store has their sessions.
     """
 
     def __init__(
-        self, number: int, *, send: Callable[[Answer], None], notify: Callable[[Notice], None]
+        self,
+        number: int,
+        *,
+        send: Callable[[Answer], None],
+        notify: Callable[[Notice], None],
+        durable: Callable[[HandleArray, IntArray], None],
     ) -> None:
         self.number = number
         self.handles = HandleMap()
@@ -60,6 +66,7 @@ class SessionStream:
         self.source = Source()
         self.send = send
         self.notify = notify
+        self.durable = durable
 
     def tell(
         self, reason: NoticeReason, handles: Sequence[int], next_steps: Sequence[int], message: str

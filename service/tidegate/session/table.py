@@ -8,6 +8,7 @@ session is waiting.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from tidegate.engine.engine import Refusal
 from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ArenaFull
+from tidegate.protocol.checkpoints import CheckpointBooks
 from tidegate.runner.slots import SlotPool, Twins
-from tidegate.tensor import IntArray, SlotArray
+from tidegate.session.stores.store import ModelKey, NewSession, StoredSession
+from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, num_elements
 
 NO_STREAM = 0
 """Owner of a detached session."""
@@ -30,7 +33,9 @@ class SessionTable:
 
     Attributes:
         model: The version.
+        key: Its name, version and hash, as the store knows it.
         twins: Finds slots that are in a list twice.
+        books: Which of each session's states the store has.
         ids: Id of each slot's session; "" for a free slot.
         accepted: Number of the step that each session's next row must begin with.
         owner: Number of the stream that holds each session, or NO_STREAM.
@@ -39,11 +44,18 @@ class SessionTable:
         opener: Client instance that opened it last.
         attempt: That client's attempt number.
         creator: Client instance that created it.
+        number: What the store calls each session; 0 for a free slot.
+        epoch: The epoch that its client was told.
+        is_stored: The store has a record of it.
+        frozen: Its state is not to be checkpointed now, because it is about to go.
     """
 
     def __init__(self, model: LoadedModel) -> None:
         capacity = model.runner.arena.capacity
+        manifest = model.manifest
         self.model = model
+        self.key = ModelKey(manifest.name, manifest.version, manifest.sha256)
+        self.books = CheckpointBooks(capacity)
         self.pool = SlotPool(capacity)
         self.twins = Twins(capacity)
         self.ids: list[str] = [""] * (capacity + 1)
@@ -54,6 +66,10 @@ class SessionTable:
         self.handle: NDArray[np.uint32] = np.zeros(capacity + 1, np.uint32)
         self.attempt: NDArray[np.uint64] = np.zeros(capacity + 1, np.uint64)
         self.last_used_s: NDArray[np.float64] = np.full(capacity + 1, np.inf)
+        self.number: IntArray = np.zeros(capacity + 1, np.int64)
+        self.epoch: IntArray = np.zeros(capacity + 1, np.int64)
+        self.is_stored: BoolArray = np.zeros(capacity + 1, np.bool_)
+        self.frozen: BoolArray = np.zeros(capacity + 1, np.bool_)
 
     @property
     def num_sessions(self) -> int:
@@ -77,21 +93,68 @@ class SessionTable:
             retry_after_s=retry_after_s,
         )
 
-    def create(self, ids: list[str], creator: bytes) -> SlotArray:
+    def create(
+        self, ids: list[str], numbers: Sequence[int], *, creator: bytes, attempt: int, epoch: int
+    ) -> SlotArray:
         """Give new sessions slots and the initial state, detached.
+
+        Args:
+            ids: Ids that nobody has, n of them.
+            numbers: What the store is to call them.
+            creator: Client instance that creates them.
+            attempt: Its attempt number.
+            epoch: Their first.
 
         Raises:
             ArenaFull: There are fewer free slots; nothing was created.
         """
-        slots = self.pool.acquire(len(ids))
+        slots = self._admit(ids, numbers)
         self.model.runner.arena.reset(slots)
-        self.accepted[slots] = 0
-        self.next_step[slots] = 0
+        self.epoch[slots], self.attempt[slots] = epoch, attempt
+        self.books.created(slots)
+        self._stand_at(slots, 0)
+        for slot in slots.tolist():
+            self.creator[slot] = creator
+        return slots
+
+    def restore(
+        self, sessions: Sequence[StoredSession], steps: IntArray, states: Sequence[Array]
+    ) -> SlotArray:
+        """Give sessions that come from the store slots, detached; their books are not kept yet.
+
+        Args:
+            sessions: What the store knows of them, n of them.
+            steps: Steps applied to each one's state, shape (n,).
+            states: Per state pair, `[n, step_shape...]`.
+
+        Raises:
+            ArenaFull: There are fewer free slots; nothing was restored.
+        """
+        slots = self._admit([s.session_id for s in sessions], [s.number for s in sessions])
+        self.is_stored[slots] = True
+        self.model.runner.arena.reset(slots)
+        self.put_back(slots, steps, states)
+        for slot, session in zip(slots.tolist(), sessions, strict=True):
+            self.creator[slot], self.opener[slot] = session.creator, session.opener
+            self.epoch[slot], self.attempt[slot] = session.epoch, session.attempt
+        return slots
+
+    def put_back(self, slots: SlotArray, steps: IntArray, states: Sequence[Array]) -> None:
+        """Let sessions stand at other states; as `restore`, for slots that they have."""
+        self.model.runner.arena.write(slots, states)
+        self._stand_at(slots, steps)
+
+    def _admit(self, ids: list[str], numbers: Sequence[int]) -> SlotArray:
+        slots = self.pool.acquire(len(ids))
+        self.number[slots] = numbers
         self.last_used_s[slots] = time.monotonic()
         for slot, session_id in zip(slots.tolist(), ids, strict=True):
             self.ids[slot] = session_id
-            self.creator[slot] = creator
         return slots
+
+    def _stand_at(self, slots: SlotArray, steps: IntArray | int) -> None:
+        self.accepted[slots] = steps
+        self.next_step[slots] = steps
 
     def take_back(self, slots: SlotArray, first_steps: IntArray) -> None:
         """Rows that were accepted are refused: what comes next begins where the first of them stands.
@@ -117,6 +180,8 @@ class SessionTable:
         self.owner[slots] = NO_STREAM
         self.last_used_s[slots] = np.inf
         self.attempt[slots] = 0
+        self.number[slots] = 0
+        self.is_stored[slots] = self.frozen[slots] = False
         for slot in slots.tolist():
             self.ids[slot] = ""
             self.opener[slot] = self.creator[slot] = b""
@@ -125,6 +190,57 @@ class SessionTable:
     def idle_since(self, time_s: float) -> SlotArray:
         """Detached sessions that nobody has used since `time_s` (monotonic)."""
         return np.flatnonzero((self.owner == NO_STREAM) & (self.last_used_s < time_s)).astype(np.int32)
+
+    def longest_detached(self, count: int) -> SlotArray:
+        """At most `count` detached sessions, those that have not been used for longest."""
+        slots = self.idle_since(np.inf)
+        if len(slots) > count:
+            slots = slots[np.argpartition(self.last_used_s[slots], count)[:count]]
+        return slots
+
+    def dirty(self, first: int, end: int) -> SlotArray:
+        """Sessions of the slots [first, end) whose state, or whose existence, the store does not have."""
+        slots = np.arange(first, end, dtype=np.int32)
+        changed = self.books.is_dirty(slots, self.next_step[first:end]) | ~self.is_stored[first:end]
+        dirty: SlotArray = slots[changed & (self.number[first:end] != 0) & ~self.frozen[first:end]]
+        return dirty
+
+    def records(self, slots: SlotArray) -> list[NewSession]:
+        """What the store is to know of new sessions."""
+        now_s = time.time()
+        return [
+            NewSession(number, self.ids[slot], self.key, self.creator[slot], attempt, epoch, now_s)
+            for slot, number, attempt, epoch in zip(
+                slots.tolist(),
+                self.number[slots].tolist(),
+                self.attempt[slots].tolist(),
+                self.epoch[slots].tolist(),
+                strict=True,
+            )
+        ]
+
+    def stored_bytes(self, slots: SlotArray) -> Array:
+        """The states as the store keeps them: uint8 `[n, state_bytes]`; no batch may hold the slots."""
+        arrays = self.model.runner.arena.read(slots)
+        flat = [np.ascontiguousarray(a).reshape(len(slots), -1).view(np.uint8) for a in arrays]
+        return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+    def states_of(self, stored: Sequence[bytes | None]) -> list[Array]:
+        """States as the arena takes them, from what `stored_bytes` gave; None is the initial state.
+
+        Returns:
+            Per state pair, `[n, step_shape...]`.
+        """
+        initial = self.stored_bytes(np.array([NOBODY], np.int32)).tobytes()
+        flat = np.frombuffer(b"".join(initial if s is None else s for s in stored), np.uint8)
+        flat = flat.reshape(len(stored), -1)
+        states, start = [], 0
+        for pair in self.model.manifest.states:
+            end = start + num_elements(pair.step_shape) * pair.dtype.numpy.itemsize
+            piece = np.ascontiguousarray(flat[:, start:end]).view(pair.dtype.numpy)
+            states.append(piece.reshape(len(stored), *pair.step_shape))
+            start = end
+        return states
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the books do not add up."""
@@ -136,4 +252,7 @@ class SessionTable:
         assert not used[0], "slot 0 is used"
         assert not self.owner[~used].any(), "a free slot is owned"
         assert (self.accepted[used] >= self.next_step[used]).all(), "more steps applied than accepted"
+        assert ((self.number != 0) == used).all(), "slots in use and numbers differ"
+        slots = np.flatnonzero(used).astype(np.int32)
+        self.books.check_integrity(slots, self.next_step[slots])
         self.model.engine.check_integrity()

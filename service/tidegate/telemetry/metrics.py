@@ -38,6 +38,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._frames()
         self._state()
+        self._store()
         self._models()
         self._rpc()
 
@@ -73,10 +74,30 @@ class Metrics:
         self.pending_bytes = self._gauge(
             "tidegate_pending_bytes", "Inputs and unsent answers held for all streams.", ()
         )
-        self.evictions = self._counter("tidegate_evictions", "Sessions given up by the server.", ("reason",))
-        self.tombstones = self._gauge(
-            "tidegate_tombstones", "Ids of evicted sessions that are remembered.", ()
+
+    def _store(self) -> None:
+        self.store_ok = self._gauge("tidegate_store_ok", "1 while the store takes what it is given.", ())
+        self.store_failures = self._counter(
+            "tidegate_store_failures", "Changes that the store did not take.", ()
         )
+        self.store_bytes = self._gauge("tidegate_store_bytes", "Size of the store.", ())
+        self.stored_sessions = self._gauge(
+            "tidegate_stored_sessions", "Sessions that the store knows, those in memory included.", ()
+        )
+        self.tombstones = self._gauge("tidegate_tombstones", "Ids of lost sessions that are remembered.", ())
+        self.checkpoints = self._counter(
+            "tidegate_checkpoints", "States of sessions that were stored.", MODEL
+        )
+        self.checkpoint_age = self._gauge(
+            "tidegate_checkpoint_age_seconds",
+            "Time that the last look at all sessions took: how old a state in the store may be.",
+            (),
+        )
+        self.passivations = self._counter(
+            "tidegate_passivations", "Sessions that left memory for the store.", ("reason",)
+        )
+        self.returns = self._counter("tidegate_returns", "Sessions that came back from the store.", MODEL)
+        self.losses = self._counter("tidegate_losses", "Sessions given up by the server.", ("reason",))
 
     def _models(self) -> None:
         self.model_info = self._gauge(

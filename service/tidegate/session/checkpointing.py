@@ -1,0 +1,206 @@
+"""Checkpoints: the states of sessions go to the store in the background, many at a time.
+
+A sweep looks at every slot once in `checkpoint_age_s`, a part of them at each of its stops, and stores what
+has changed. A state is copied between two batches, so it is the state after exactly its step, and the
+session goes on while it is being written. What was stored is entered in the books afterwards, and whoever
+holds a session whose durable step has moved is told.
+
+One piece is on its way at a time: a session has two places in the store, and two writes under way to one
+of them would leave nobody knowing which state it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.errors import StoreUnavailable
+from tidegate.protocol.checkpoints import PendingWrite
+from tidegate.session.keeper import StoreKeeper
+from tidegate.session.registry import Registry
+from tidegate.session.stores.store import StateBatch
+from tidegate.session.stream import SessionStream
+from tidegate.session.table import NO_STREAM, SessionTable
+from tidegate.telemetry.incidents import incident
+from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import IntArray, SlotArray
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 1024 * 1024
+"""States copied between two batches: about 0.2 ms of the event loop."""
+
+STOPS = 20
+"""Looks at a part of the slots in each round of the sweep."""
+
+RETRY_S = 1.0
+"""Time between two attempts at a store that fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """States on their way to the store."""
+
+    write: PendingWrite
+    batch: StateBatch
+
+
+class Checkpointer:
+    """Stores what has changed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        keeper: StoreKeeper,
+        streams: dict[int, SessionStream],
+        metrics: Metrics,
+        *,
+        age_s: float,
+        bytes_per_s: int,
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            registry: The sessions in memory.
+            keeper: The store.
+            streams: Who is told of durable steps, by number.
+            metrics: Counts what is stored.
+            age_s: Time of one round of the sweep, in seconds.
+            bytes_per_s: Most that the sweep writes in a second.
+        """
+        self._registry = registry
+        self._keeper = keeper
+        self._streams = streams
+        self._metrics = metrics
+        self._age_s = age_s
+        self._bytes_per_s = bytes_per_s
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Sweep until cancelled, whatever a round meets."""
+        while True:
+            try:
+                await self._round()
+            except StoreUnavailable:  # said by the keeper
+                await asyncio.sleep(RETRY_S)
+                await self._keeper.probe()
+            except Exception as error:
+                found = incident(error)
+                self._metrics.errors.labels(found.code, found.reason).inc()
+                await asyncio.sleep(RETRY_S)
+
+    async def save(self, table: SessionTable, slots: SlotArray, *, bytes_per_s: float = np.inf) -> None:
+        """Store the states of sessions as they are now, or later.
+
+        Args:
+            table: Whose sessions they are.
+            slots: Shape (n,), no two alike.
+            bytes_per_s: Pace, for what can wait.
+
+        Raises:
+            StoreUnavailable: The store did not take them.
+        """
+        state_bytes = table.model.runner.arena.slot_bytes
+        size = max(1, PIECE_BYTES // max(1, state_bytes))
+        for start in range(0, len(slots), size):
+            began_s = time.monotonic()
+            piece = slots[start : start + size]
+            async with self._one_at_a_time:
+                await self._save_piece(table, piece)
+            pause_s = len(piece) * state_bytes / bytes_per_s - (time.monotonic() - began_s)
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+
+    async def save_all(self) -> int:
+        """Store everything that has changed, as fast as it goes.
+
+        Returns:
+            How many sessions that were.
+
+        Raises:
+            StoreUnavailable: The store did not take it.
+        """
+        count = 0
+        for table in self._registry.tables():
+            slots = table.dirty(0, table.pool.capacity + 1)
+            count += len(slots)
+            await self.save(table, slots)
+        return count
+
+    def num_dirty(self) -> int:
+        """Sessions whose newest state the store does not have."""
+        return sum(len(t.dirty(0, t.pool.capacity + 1)) for t in self._registry.tables())
+
+    async def settled(self) -> None:
+        """Wait until what is on its way to the store has been entered in the books."""
+        async with self._one_at_a_time:
+            pass
+
+    def tell(self, table: SessionTable, slots: SlotArray) -> None:
+        """Tell the streams that hold sessions how far these are durable."""
+        owners = table.owner[slots]
+        for number in np.unique(owners).tolist():
+            if number != NO_STREAM:
+                mine = slots[owners == number]
+                self._streams[number].durable(table.handle[mine], table.books.base_step[mine])
+
+    async def _round(self) -> None:
+        began_s = time.monotonic()
+        for stop in range(STOPS):
+            for table in self._registry.tables():
+                num_slots = table.pool.capacity + 1
+                changed = table.dirty(num_slots * stop // STOPS, num_slots * (stop + 1) // STOPS)
+                await self.save(table, changed, bytes_per_s=self._bytes_per_s)
+            until_next_s = began_s + self._age_s * (stop + 1) / STOPS - time.monotonic()
+            await asyncio.sleep(max(0.0, until_next_s))
+        self._metrics.checkpoint_age.set(time.monotonic() - began_s)
+
+    async def _save_piece(self, table: SessionTable, slots: SlotArray) -> None:
+        numbers = table.number[slots]
+        await self._enroll(table, slots[~table.is_stored[slots]])
+        piece = await table.model.engine.errands.look(lambda: self._copy(table, slots, numbers))
+        if piece is None:
+            return
+        try:
+            taken = await self._keeper.write(lambda store: store.write(piece.batch))
+            assert taken.all(), "the store has other sessions than the arena"
+        except BaseException:
+            table.books.failed(piece.write)
+            raise
+        self._metrics.checkpoints.labels(*table.model.entry).inc(len(taken))
+        self.tell(table, table.books.written(piece.write))
+
+    async def _enroll(self, table: SessionTable, slots: SlotArray) -> None:
+        """Give sessions that began while the store failed a record there."""
+        slots = slots[(table.number[slots] != 0) & ~table.frozen[slots]]
+        if not len(slots):
+            return
+        records = table.records(slots)
+        await self._keeper.write(lambda store: store.create(records))
+        still = table.number[slots] == [record.number for record in records]
+        table.is_stored[slots[still]] = True
+
+    def _copy(self, table: SessionTable, slots: SlotArray, numbers: IntArray) -> _Piece | None:
+        """Copy states, between two batches; sessions that have gone meanwhile are left out."""
+        here = (table.number[slots] == numbers) & table.is_stored[slots] & ~table.frozen[slots]
+        here &= table.books.is_dirty(slots, table.next_step[slots])
+        slots, numbers = slots[here], numbers[here]
+        if not len(slots):
+            return None
+        idle_s = time.monotonic() - table.last_used_s[slots]
+        write = table.books.begin_write(slots, table.next_step[slots])
+        batch = StateBatch(
+            model=table.key,
+            numbers=numbers,
+            session_ids=[table.ids[slot] for slot in slots.tolist()],
+            rows=write.rows,
+            steps=write.steps,
+            epochs=table.epoch[slots],
+            used_s=time.time() - idle_s,
+            states=table.stored_bytes(slots),
+        )
+        return _Piece(write, batch)

@@ -1,0 +1,133 @@
+"""Passivation: detached sessions leave memory for the store, and their slots are free for others.
+
+Only what the store has leaves memory. A session that somebody works on, or that has steps under way, stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+
+from tidegate.errors import StoreUnavailable
+from tidegate.session.checkpointing import Checkpointer
+from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
+from tidegate.session.limits import SessionLimits
+from tidegate.session.registry import Registry
+from tidegate.session.table import NO_STREAM, SessionTable
+from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import BoolArray, SlotArray
+
+log = logging.getLogger(__name__)
+
+AHEAD = 16
+"""A full arena makes room for a part of its sessions at once, one in so many: room costs a commit."""
+
+MAX_AHEAD = 4096
+
+EXPIRED_AT_ONCE = 1000
+"""Sessions that expire in one call to the store; steps at other sessions wait for it."""
+
+CLOCK_MARGIN_S = 3600.0
+"""How far the store's times of use may lag behind memory's."""
+
+
+class Passivator:
+    """Moves sessions out of memory, and lets those that nobody wants any more expire."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        keeper: StoreKeeper,
+        checkpointer: Checkpointer,
+        holds: Holds,
+        limits: SessionLimits,
+        metrics: Metrics,
+    ) -> None:
+        self._registry = registry
+        self._keeper = keeper
+        self._checkpointer = checkpointer
+        self._holds = holds
+        self._limits = limits
+        self._metrics = metrics
+
+    async def make_room(self, table: SessionTable, count: int) -> None:
+        """Try to have `count` free slots, by passivating the sessions that were used longest ago.
+
+        Never waits for ids, so it may be called while some are held; those stay.
+        """
+        missing = count - table.pool.num_free
+        if missing <= 0:
+            return
+        ahead = min(table.pool.capacity // AHEAD, MAX_AHEAD)
+        try:
+            await self._passivate(table, table.longest_detached(max(missing, ahead)), "room")
+        except StoreUnavailable as error:
+            log.warning("no room can be made", extra={"model": table.key.name, "why": str(error)})
+
+    async def passivate_idle(self) -> int:
+        """Passivate detached sessions that nobody has used for `detached_idle_timeout_s`.
+
+        Returns:
+            How many.
+        """
+        since_s = time.monotonic() - self._limits.detached_idle_timeout_s
+        count = 0
+        for table in self._registry.tables():
+            idle = table.idle_since(since_s)
+            for start in range(0, len(idle), MAX_AHEAD):
+                try:
+                    count += await self._passivate(table, idle[start : start + MAX_AHEAD], "idle")
+                except StoreUnavailable:  # said by the keeper; they stay until the store works again
+                    return count
+        return count
+
+    async def expire(self) -> int:
+        """Give up sessions that nobody has used for `expire_after_s`; their ids are remembered.
+
+        Returns:
+            How many.
+        """
+        age_s = self._limits.expire_after_s
+        spare = self._old_in_memory(time.monotonic() - age_s + CLOCK_MARGIN_S)
+        before_s, count = time.time() - age_s, 0
+        while True:
+            try:
+                gone = await self._keeper.write(lambda s: s.expire(before_s, EXPIRED_AT_ONCE, spare))
+            except StoreUnavailable:
+                return count
+            count += len(gone)
+            if gone:
+                self._metrics.losses.labels("expired").inc(len(gone))
+                log.warning("sessions expired", extra={"count": len(gone), "unused_s": age_s})
+            if len(gone) < EXPIRED_AT_ONCE:
+                return count
+
+    def _old_in_memory(self, since_s: float) -> set[int]:
+        """Numbers of sessions in memory that the store may think unused."""
+        old = [table.number[table.last_used_s < since_s] for table in self._registry.tables()]
+        return set(np.concatenate(old).tolist()) if old else set()
+
+    async def _passivate(self, table: SessionTable, slots: SlotArray, reason: str) -> int:
+        async with self._holds.take_free([table.ids[slot] for slot in slots.tolist()]) as session_ids:
+            places = [self._registry.find(session_id) for session_id in session_ids]
+            slots = np.array([p.slot for p in places if p and p.table is table], np.int32)
+            await self._checkpointer.save(table, slots[~self._is_safe(table, slots)])
+            gone = slots[self._is_safe(table, slots)]
+            self._registry.remove(table.ids[slot] for slot in gone.tolist())
+            table.release(gone)
+        if len(gone):
+            self._metrics.passivations.labels(reason).inc(len(gone))
+            log.info(
+                "sessions passivated", extra={"count": len(gone), "model": table.key.name, "reason": reason}
+            )
+        return len(gone)
+
+    def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
+        """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""
+        stored = table.is_stored[slots] & ~table.books.is_dirty(slots, table.next_step[slots])
+        quiet = (table.accepted[slots] == table.next_step[slots]) & (table.owner[slots] == NO_STREAM)
+        safe: BoolArray = stored & quiet
+        return safe

@@ -1,0 +1,276 @@
+"""Sessions go back to stored states.
+
+Some are only in the store; of others the client has answers only up to an earlier step than the live one.
+
+What lies above the chosen step is forgotten in the store before anything changes in memory, so that a
+crash in between leaves either the old course of the session or the new one, never a mixture. Whoever
+calls this holds the ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.engine.pool import ModelPool
+from tidegate.errors import SessionLost, TidegateError
+from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW
+from tidegate.protocol.lifecycle import Event
+from tidegate.protocol.resume import NO_STATE, no_state_error
+from tidegate.session.checkpointing import Checkpointer
+from tidegate.session.choosing import NEWEST, Chosen, Reach, choose
+from tidegate.session.finding import Finder
+from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
+from tidegate.session.passivating import Passivator
+from tidegate.session.registry import Place, Registry
+from tidegate.session.stores.store import Claim, ModelKey, StoredSession
+from tidegate.session.table import SessionTable
+from tidegate.telemetry.metrics import Metrics
+from tidegate.tensor import SlotArray
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who resumes sessions.
+
+    Attributes:
+        opener: The client instance.
+        attempt: Its connection count.
+        epoch: What the sessions' epochs are to be.
+        used_s: Unix time.
+    """
+
+    opener: bytes
+    attempt: int
+    epoch: int
+    used_s: float
+
+    def claim(self, number: int, forget_above: int) -> Claim:
+        """Its claim on one session."""
+        return Claim(number, self.epoch, self.opener, self.attempt, self.used_s, forget_above)
+
+
+class Returner:
+    """Brings sessions back to what the store has of them."""
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        registry: Registry,
+        keeper: StoreKeeper,
+        checkpointer: Checkpointer,
+        passivator: Passivator,
+        finder: Finder,
+        holds: Holds,
+        metrics: Metrics,
+        *,
+        retry_after_s: float,
+    ) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._keeper = keeper
+        self._checkpointer = checkpointer
+        self._passivator = passivator
+        self._finder = finder
+        self._holds = holds
+        self._metrics = metrics
+        self._retry_after_s = retry_after_s
+
+    @asynccontextmanager
+    async def present(self, session_id: str, event: Event) -> AsyncIterator[Place]:
+        """Hold a session in memory for as long as the block lasts, bringing it back if need be.
+
+        Args:
+            session_id: Its id; nobody may hold it already in the same piece of work.
+            event: What is to be done to it.
+
+        Raises:
+            SessionNotFound: No session has this id.
+            SessionLost: Its state was given up.
+            SessionBusy: A stream holds it, and the event does not go with that.
+            ArenaFull: There is no room for it.
+            StoreUnavailable: The store cannot be read.
+        """
+        async with self._holds.take([session_id]):
+            known = (await self._finder.find([session_id])).get(session_id)
+            self._finder.require(session_id, known, event)
+            assert known is not None, "an unknown session was let through"
+            yield await self.bring_in(known)
+
+    async def bring_in(self, known: Place | StoredSession) -> Place:
+        """Let a session be in memory, at its newest state.
+
+        Raises:
+            TidegateError: As `present`.
+        """
+        if isinstance(known, Place):
+            return known
+        (outcome,) = await self.restore([known], [NEWEST], None)
+        if isinstance(outcome, TidegateError):
+            raise outcome
+        return outcome
+
+    async def restore(
+        self, sessions: Sequence[StoredSession], reaches: Sequence[Reach], claimant: Claimant | None
+    ) -> list[Place | TidegateError]:
+        """Bring sessions back from the store, detached.
+
+        Args:
+            sessions: None of them is in memory.
+            reaches: From where on each can go on.
+            claimant: Who resumes them; None for a look at the newest state.
+
+        Returns:
+            For each, where it is now, or why it is not.
+        """
+        results: dict[int, Place | TidegateError] = {}
+        for key in {session.model: None for session in sessions}:
+            mine = [i for i, session in enumerate(sessions) if session.model == key]
+            group = [sessions[i] for i in mine]
+            try:
+                outcome = await self._restore_of_one(key, group, [reaches[i] for i in mine], claimant)
+            except TidegateError as error:
+                outcome = [error] * len(mine)
+            results.update(zip(mine, outcome, strict=True))
+        return [results[i] for i in range(len(sessions))]
+
+    async def rewind(
+        self, table: SessionTable, slots: SlotArray, reaches: Sequence[Reach], claimant: Claimant
+    ) -> list[TidegateError | None]:
+        """Put live sessions back to earlier states, if the store has them.
+
+        Args:
+            table: Whose sessions they are.
+            slots: Sessions that no stream holds and nothing runs for, shape (n,).
+            reaches: From where on each can go on; not from its live state.
+            claimant: Who resumes them.
+
+        Returns:
+            For each, why it stays as it is, or None.
+        """
+        table.frozen[slots] = True
+        try:
+            await self._checkpointer.settled()
+            ids = [table.ids[slot] for slot in slots.tolist()]
+            stored = await self._keeper.read(lambda store: store.find(ids))
+            errors: list[TidegateError | None] = [None] * len(ids)
+            known = [i for i, session_id in enumerate(ids) if session_id in stored]
+            group = [stored[ids[i]] for i in known]
+            good, chosen, refused = choose(group, [reaches[i] for i in known])
+            for i in set(range(len(ids))) - set(known):
+                live = [int(table.next_step[slots[i]])]
+                errors[i] = no_state_error(ids[i], reaches[i].have, reaches[i].held_from, live, 0)
+            for i, error in refused.items():
+                errors[known[i]] = error
+            where = slots[[known[i] for i in good]]
+            found = await self._fetch(table, chosen, claimant)
+            for i, session in zip(good, chosen.sessions, strict=True):
+                if session.session_id not in found:
+                    errors[known[i]] = _unreadable(session)
+            kept = np.array([s.session_id in found for s in chosen.sessions], np.bool_)
+            if kept.any():
+                states = table.states_of(
+                    [found[s.session_id] for s in chosen.sessions if s.session_id in found]
+                )
+                table.put_back(where[kept], chosen.steps[kept], states)
+                table.books.resumed(where[kept], chosen.steps[kept], chosen.rows[kept])
+        finally:
+            table.frozen[slots] = False
+        return errors
+
+    async def _restore_of_one(
+        self,
+        key: ModelKey,
+        sessions: list[StoredSession],
+        reaches: list[Reach],
+        claimant: Claimant | None,
+    ) -> list[Place | TidegateError]:
+        good, chosen, refused = choose(sessions, reaches)
+        results: dict[int, Place | TidegateError] = dict(refused)
+        loaded = await self._pool.resolve(*key)
+        table = self._registry.table_of(loaded)
+        with loaded.in_use():
+            await self._passivator.make_room(table, len(good))
+            found = await self._fetch(table, chosen, claimant)
+        for i, session in zip(good, chosen.sessions, strict=True):
+            if session.session_id not in found:
+                results[i] = _unreadable(session)
+        kept = [n for n, session in enumerate(chosen.sessions) if session.session_id in found]
+        for n in kept[table.pool.num_free :]:
+            results[good[n]] = table.full(self._retry_after_s)
+        kept = kept[: table.pool.num_free]
+        if kept:
+            states = table.states_of([found[chosen.sessions[n].session_id] for n in kept])
+            stored = [chosen.sessions[n] for n in kept]
+            slots = table.restore(stored, chosen.steps[kept], states)
+            if claimant is None:
+                _enter(table, slots, stored)
+            else:
+                table.books.resumed(slots, chosen.steps[kept], chosen.rows[kept])
+                table.epoch[slots] = claimant.epoch
+            self._registry.add(table, slots)
+            self._metrics.returns.labels(*table.model.entry).inc(len(kept))
+            results.update({good[n]: Place(table, s) for n, s in zip(kept, slots.tolist(), strict=True)})
+        return [results[i] for i in range(len(sessions))]
+
+    async def _fetch(
+        self, table: SessionTable, chosen: Chosen, claimant: Claimant | None
+    ) -> dict[str, bytes | None]:
+        """Read the chosen states, None for the initial one, and forget in the store what lies above.
+
+        Returns:
+            By id; a state that turns out damaged is missing, and nothing of its session is forgotten.
+        """
+        wanted = [
+            (session.number, session.session_id, row)
+            for session, row in zip(chosen.sessions, chosen.rows.tolist(), strict=True)
+            if row != NO_ROW
+        ]
+        states = await self._keeper.read(lambda store: store.read(wanted, table.key)) if wanted else []
+        found: dict[str, bytes | None] = {
+            s.session_id: None
+            for s, row in zip(chosen.sessions, chosen.rows.tolist(), strict=True)
+            if row == NO_ROW
+        }
+        size = table.model.runner.arena.slot_bytes
+        for (_, session_id, _), state in zip(wanted, states, strict=True):
+            if state is not None and len(state) == size:
+                found[session_id] = state
+        if claimant is not None:
+            claims = [
+                claimant.claim(session.number, step)
+                for session, step in zip(chosen.sessions, chosen.steps.tolist(), strict=True)
+                if session.session_id in found
+            ]
+            await self._keeper.write(lambda store: store.claim(claims))
+        return found
+
+
+def _enter(table: SessionTable, slots: SlotArray, sessions: Sequence[StoredSession]) -> None:
+    """Take over what the store has of sessions that return without a word from their client.
+
+    The older of two states is the base. A single one is taken for it too: had it been a head, its base
+    would be the initial state, which can always be made.
+    """
+    steps = np.array([s.steps for s in sessions], np.int64)
+    both = steps.min(axis=1) != NO_STATE
+    none = steps.max(axis=1) == NO_STATE
+    base_rows = np.where(both, steps.argmin(axis=1), steps.argmax(axis=1))
+    base_steps = np.where(both, steps.min(axis=1), np.maximum(steps.max(axis=1), 0))
+    table.books.returned(
+        slots,
+        base_steps,
+        np.where(none, NO_ROW, base_rows).astype(np.int8),
+        np.where(both, steps.max(axis=1), NO_HEAD),
+    )
+
+
+def _unreadable(session: StoredSession) -> SessionLost:
+    return SessionLost(
+        f"session {session.session_id!r}: its stored state cannot be read: {session.damage or 'damaged'}",
+        next_step=max(0, *session.steps),
+    )
