@@ -109,3 +109,23 @@ async def test_an_engine_that_stops_refuses_errands(bench: EngineBench, in_threa
     with pytest.raises(ServerStopping):
         await bench.engine.errands.look(lambda: 1)
     await bench.until_complete(answers)
+
+
+async def test_no_batch_begins_while_an_errand_runs(bench: EngineBench) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait()
+
+    errand = asyncio.create_task(bench.engine.errands.work(work))
+    await asyncio.to_thread(begun.wait)
+    answers = bench.submit([1], ones(1))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    applied = int(bench.engine.next_step[1])
+    may_end.set()
+    await errand
+    await bench.until_complete(answers)
+
+    assert applied == 0
