@@ -255,6 +255,7 @@ def test_a_page_that_cannot_be_read_costs_its_own_rows_only(table: str, opened, 
     states = store.read(wanted, MODEL)
     assert all(s in (None, state(n, 9)) for (n, _, _), s in zip(wanted, states, strict=True))
     assert sum(s is not None for s in states) > 50
+    store.check_writable()
 
 
 def break_leaf(path: Path, table: str) -> None:

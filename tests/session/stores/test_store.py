@@ -1,5 +1,6 @@
 """What every store does, in memory and in a file."""
 
+import numpy as np
 import pytest
 
 from support.stores import CREATED_S, MODEL, OTHER_MODEL, batch, session, state
@@ -262,8 +263,6 @@ def test_sessions_are_pinned_to_their_version(store: Store) -> None:
 
 
 def test_states_may_be_of_any_size(store: Store) -> None:
-    import numpy as np
-
     store.create([session(n) for n in (1, 2)])
     big = batch([1], row=0, step=5)
     big = type(big)(

@@ -54,7 +54,8 @@ class Database:
         Raises:
             StoreUnavailable: SQLite failed.
         """
-        with self._transaction("BEGIN") as connection:
+        # Rolled back, because after damage was met SQLite commits nothing, not even a transaction that only read.
+        with self._transaction("BEGIN", "ROLLBACK") as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -67,7 +68,7 @@ class Database:
         if self.is_read_only:
             raise StoreUnavailable(f"store {self.place}: the file or its folder was read-only at start")
         self._check_file()
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction("BEGIN IMMEDIATE", "COMMIT") as connection:
             yield connection
 
     @property
@@ -93,11 +94,11 @@ class Database:
         return self._file.with_name(self._file.name + "-wal")
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str, end: str) -> Iterator[sqlite3.Connection]:
         try:
             self._connection.execute(begin)
             yield self._connection
-            self._connection.execute("COMMIT")
+            self._connection.execute(end)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"store {self.place}: {error}") from error
         finally:
