@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import grpc.aio
 
 from tidegate.client.codec import Inputs, encode_inputs
-from tidegate.client.errors import from_rpc_error
 from tidegate.client.forecasts import Forecast, read_forecast, write_future
 from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
 from tidegate.client.signature import ModelInfo, model_info
+from tidegate.client.single_step import step_settled
 from tidegate.client.tensors import read_tensor, write_tensor
+from tidegate.client.unary import UnaryCaller
 from tidegate.tensor import Array
 from tidegate.v1 import model_pb2, session_pb2
 from tidegate.v1.model_pb2_grpc import ModelServiceStub
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 Condition = Literal["unspecified", "attached", "detached", "passivated"]
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 _CONDITIONS: Mapping[int, Condition] = {
     session_pb2.SESSION_CONDITION_ATTACHED: "attached",
@@ -80,19 +78,19 @@ class ModelCalls:
     """What can be asked of models; made by the client.
 
     Every method raises `ModelNotFound` for a model or version that the repository does not have, and
-    `ConnectionLost` when the server cannot be reached.
+    `StreamLost` when the server cannot be reached; all but `unload` try again for a while before.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, unary: UnaryCaller) -> None:
         self._stub: ModelServiceAsyncStub = ModelServiceStub(channel)
-        self._address = address
+        self._unary = unary
 
     async def list(self, name: str = "") -> list[ModelInfo]:
         """Every version in the repository, loaded or not; of one model where `name` is given."""
         models, token = [], ""
         while True:
             request = model_pb2.ListModelsRequest(name=name, page_token=token)
-            page = await _call(self._stub.ListModels, request, self._address)
+            page = await self._unary.repeat(self._stub.ListModels, request)
             models += [model_info(m) for m in page.models]
             token = page.next_page_token
             if not token:
@@ -105,7 +103,7 @@ class ModelCalls:
     async def get_pinned(self, version: model_pb2.ModelVersion) -> ModelInfo:
         """The version that a session is pinned to; the hash must match where it is set."""
         request = model_pb2.GetModelRequest(version=version)
-        return model_info((await _call(self._stub.GetModel, request, self._address)).model)
+        return model_info((await self._unary.repeat(self._stub.GetModel, request)).model)
 
     async def get_ready(self, name: str, version: str = "latest") -> ModelInfo:
         """One version, loaded first where it is not: only then are its inputs and outputs known."""
@@ -119,7 +117,7 @@ class ModelCalls:
             PackageError: The package is broken; the text says what does not hold.
         """
         request = model_pb2.LoadModelRequest(version=model_pb2.ModelVersion(name=name, version=version))
-        return model_info((await _call(self._stub.LoadModel, request, self._address)).model)
+        return model_info((await self._unary.repeat(self._stub.LoadModel, request)).model)
 
     async def unload(self, name: str, version: str) -> None:
         """Unload a version.
@@ -128,25 +126,26 @@ class ModelCalls:
             ModelInUse: Sessions in memory need it.
         """
         request = model_pb2.UnloadModelRequest(version=model_pb2.ModelVersion(name=name, version=version))
-        await _call(self._stub.UnloadModel, request, self._address)
+        await self._unary.once(self._stub.UnloadModel, request)
 
 
 class SessionCalls:
     """What can be asked of sessions by their ids; made by the client.
 
     Every method raises `SessionNotFound` for an id that the server does not know, `SessionLost` for one
-    that it has given up, and `ConnectionLost` when it cannot be reached.
+    that it has given up, and `StreamLost` when it cannot be reached; all but `close` try again for a
+    while before.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, models: ModelCalls) -> None:
+    def __init__(self, channel: grpc.aio.Channel, unary: UnaryCaller, models: ModelCalls) -> None:
         self._stub: SessionServiceAsyncStub = SessionServiceStub(channel)
-        self._address = address
+        self._unary = unary
         self._models = models
 
     async def get(self, session_id: str) -> SessionInfo:
         """One session."""
         request = session_pb2.GetSessionRequest(session_id=session_id)
-        return _session_info((await _call(self._stub.GetSession, request, self._address)).session)
+        return _session_info((await self._unary.repeat(self._stub.GetSession, request)).session)
 
     async def list(self, model: str = "", *, limit: int | None = None) -> list[SessionInfo]:
         """All sessions, or the first `limit`; of one model where `model` is given."""
@@ -155,7 +154,7 @@ class SessionCalls:
         while True:
             size = 1000 if limit is None else min(1000, limit - len(sessions))
             request = session_pb2.ListSessionsRequest(model_name=model, page_size=size, page_token=token)
-            page = await _call(self._stub.ListSessions, request, self._address)
+            page = await self._unary.repeat(self._stub.ListSessions, request)
             sessions += [_session_info(s) for s in page.sessions]
             token = page.next_page_token
             if not token or len(sessions) == limit:
@@ -168,7 +167,7 @@ class SessionCalls:
             Number of steps that it had applied.
         """
         request = session_pb2.CloseSessionRequest(session_id=session_id)
-        return (await _call(self._stub.CloseSession, request, self._address)).next_step
+        return (await self._unary.once(self._stub.CloseSession, request)).next_step
 
     async def step(
         self,
@@ -196,7 +195,9 @@ class SessionCalls:
             InvalidRequest: Wrong type or shape, or a value that the model does not take.
             WrongStep: `first_step` is not the session's next step.
             SessionBusy: A stream holds the session.
-            DeadlineExpired: No answer in time; the steps may or may not have been applied: `get` tells.
+            AnswerLost: The steps were applied, their answer was lost with the connection.
+            StreamLost: The steps that its `unknown` names may or may not have been applied: `get` tells.
+            DeadlineExpired: No answer in time; as before.
         """
         info = await self._model_of(session_id, model, version)
         arrays = encode_inputs(info.inputs, inputs, {"T": None})
@@ -207,7 +208,7 @@ class SessionCalls:
             first_step=first_step,
             inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
         )
-        answer = await _call(self._stub.StepSession, request, self._address, timeout_s)
+        answer = await step_settled(self._unary, self._stub.StepSession, request, len(arrays[0]), timeout_s)
         outputs = {tensor.name: read_tensor(tensor) for tensor in answer.outputs}
         return StepAnswer(outputs, answer.next_step, answer.durable_step)
 
@@ -233,7 +234,7 @@ class SessionCalls:
             session_id=session_id,
             inputs=[write_tensor(spec, array) for spec, array in zip(info.inputs, arrays, strict=True)],
         )
-        return read_inspection(await _call(self._stub.InspectSession, request, self._address, timeout_s))
+        return read_inspection(await self._unary.repeat(self._stub.InspectSession, request, timeout_s))
 
     async def forecast(
         self, session_id: str, num_steps: int, future: Inputs | None = None, *, timeout_s: float | None = None
@@ -258,25 +259,13 @@ class SessionCalls:
             num_steps=num_steps,
             future_inputs=[] if future is None else write_future(specs, future),
         )
-        return read_forecast(await _call(self._stub.ForecastSession, request, self._address, timeout_s))
+        return read_forecast(await self._unary.repeat(self._stub.ForecastSession, request, timeout_s))
 
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
         if not model:
             session = await self.get(session_id)
             model, version = session.model, session.version
         return await self._models.get_ready(model, version)
-
-
-async def _call(
-    method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
-    request: _Request,
-    address: str,
-    timeout_s: float | None = None,
-) -> _Response:
-    try:
-        return await method(request, timeout=timeout_s)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error, address) from None
 
 
 def _session_info(session: session_pb2.Session) -> SessionInfo:

@@ -27,6 +27,7 @@ from tidegate.client.opening import OpenOptions
 from tidegate.client.recovery import RecoveryOptions, delays_s
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
+from tidegate.client.unary import UnaryCaller
 from tidegate.errors import CapacityError, InvalidRequest, ModelMismatch, TidegateError
 from tidegate.v1.model_pb2 import ModelVersion
 from tidegate.v1.session_pb2_grpc import SessionServiceStub
@@ -52,8 +53,9 @@ class Connection:
         self._address = address
         self._channel: grpc.aio.Channel = connect(address, options)
         self._stub: SessionServiceAsyncStub = SessionServiceStub(self._channel)
-        self.models = ModelCalls(self._channel, address)
-        self.sessions = SessionCalls(self._channel, address, self.models)
+        unary = UnaryCaller(address, recovery)
+        self.models = ModelCalls(self._channel, unary)
+        self.sessions = SessionCalls(self._channel, unary, self.models)
         self._budget = InputBudget(recovery.max_held_bytes)
         self._client_instance = secrets.token_bytes(16)
         self._attempt = 0
