@@ -73,8 +73,7 @@ def export_package(
         examples: By input or state name, values to check with, [N, step_shape]; needed where normally
             distributed ones would make no sense to the module.
         time: How a series becomes steps.
-        forecast: How coming steps are forecast from a session's state; carrying.py gives a module the
-            states that this needs.
+        forecast: How coming steps are forecast; `carry_last_answers` makes the states that it needs.
         batching: See the manifest.
         description: One line for people.
         provenance: Where the model comes from: plain values, lists and dicts.
@@ -88,22 +87,20 @@ def export_package(
     """
     files = _initial_files(states, initial_states or {})
     draft = _draft(
-        {
-            "name": name,
-            "version": version,
-            "description": description,
-            "inputs": tuple(inputs),
-            "outputs": tuple(outputs),
-            "states": tuple(states),
-            "time": time or TimeRules(),
-            "forecast": forecast,
-            "batching": batching,
-            "provenance": dict(provenance or {}),
-        }
+        name=name,
+        version=version,
+        description=description,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        states=tuple(states),
+        time=time or TimeRules(),
+        forecast=forecast,
+        batching=batching,
+        provenance=dict(provenance or {}),
     )
     onnx, exact = _export_checked(module, draft, examples or {})
-    changes = {"sha256": content_hash(onnx, files), "batch_exact": exact}
-    return write_package(repository, draft.model_copy(update=changes), onnx, files)
+    manifest = draft.model_copy(update={"sha256": content_hash(onnx, files), "batch_exact": exact})
+    return write_package(repository, manifest, onnx, files)
 
 
 def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
@@ -160,7 +157,7 @@ def _export_checked(
     return onnx, probe(graph, max_rows=_PROBED_ROWS, max_steps=_PROBED_STEPS).exact
 
 
-def _draft(fields: Mapping[str, Any]) -> Manifest:
+def _draft(**fields: object) -> Manifest:
     """The manifest, before there are bytes to hash."""
     try:
         return Manifest.model_validate({**fields, "sha256": "0" * 64})
