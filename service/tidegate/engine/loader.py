@@ -2,7 +2,7 @@
 
 Loading is mostly the probe, seconds of computing. Once there is traffic it happens in threads of a lower
 priority, which take what the sessions that run leave over: on one core a load would else take every
-second turn. It takes about twice as long on a busy server (docs/decisions.md has the figures).
+second turn. `python -m bench.loading` measures it (docs/decisions.md has the figures).
 
 Only the event loop's thread calls this.
 """
