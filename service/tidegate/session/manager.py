@@ -12,52 +12,39 @@ import logging
 import time
 from collections.abc import Callable
 
-import numpy as np
-
-from tidegate.engine.frame import EngineFrame
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import (
     Displaced,
-    InvalidRequest,
-    MessageTooLarge,
     ModelInUse,
     ServerStopping,
     StoreUnavailable,
     TidegateError,
     TooManyRequests,
 )
-from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.closing import Closer
 from tidegate.session.creating import Creator
 from tidegate.session.finding import Finder
 from tidegate.session.frames import (
     Answer,
-    Delivery,
     FrameRequest,
     Refusals,
-    are_good,
-    check_form,
-    decode_inputs,
-    judge_rows,
-    refuse_all,
 )
 from tidegate.session.handles import HandleArray
 from tidegate.session.holds import Holds
+from tidegate.session.intake import Intake
 from tidegate.session.keeper import StoreKeeper
-from tidegate.session.limits import ByteBudget, SessionLimits, check_answers
+from tidegate.session.limits import ByteBudget, SessionLimits
 from tidegate.session.open_request import OpenRequest, OpenResult
 from tidegate.session.opening import Opener
 from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
 from tidegate.session.returning import Returner
-from tidegate.session.rows import judge_handles, one_table, others
 from tidegate.session.stores.store import Store
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
-from tidegate.session.table import SessionTable
 from tidegate.session.taking_over import TakeOver
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import Array, IntArray, SlotArray, index_of
+from tidegate.tensor import IntArray
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +99,7 @@ class SessionManager:
             finder, self.holds, self.creator, self.returner, take_over, self._streams, limits
         )
         self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
+        self._intake = Intake(checkpointer, limits)
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
@@ -150,71 +138,13 @@ class SessionManager:
         return await self._opener.open(stream, request, self.keeper.new_epoch())
 
     def submit(self, stream: SessionStream, request: FrameRequest) -> None:
-        """Take a frame; its answers go to `stream.send`, the last one marked complete.
-
-        Raises:
-            InvalidRequest: The frame's form is wrong; no row was accepted.
-            MessageTooLarge: It, or its answer, is larger than the server takes at a time.
-        """
+        """Take a frame; see `Intake.submit` for what it raises."""
         self.check_running()
-        check_form(request, self.limits)
-        resolved = stream.handles.resolve(request.handles)
-        if resolved is not None:
-            table, slots = resolved
-            inputs = self._read(table, request)
-            if are_good(table, slots, request.first_steps, inputs):
-                self._queue(stream, request, table, slots, None, inputs, {})
-                return
-        self._submit_good_rows(stream, request)
-
-    def _submit_good_rows(self, stream: SessionStream, request: FrameRequest) -> None:
-        """Take a frame row by row: some are refused."""
-        refusals = judge_handles(stream, request.handles)
-        rows = others(len(request.handles), refusals)
-        if not len(rows):
-            stream.send(refuse_all(request, refusals))
-            return
-        handles = request.handles[rows]
-        table = one_table(stream, handles, rows)
-        inputs = self._read(table, request)
-        slots = stream.handles.slots(handles)
-        if len(rows) < len(request.handles):
-            inputs = [x[rows] for x in inputs]
-        judged = judge_rows(table, slots, request.first_steps[rows], inputs)
-        if judged:
-            refusals |= {int(rows[i]): error for i, error in judged.items()}
-            good = others(len(rows), judged)
-            rows, slots, inputs = rows[good], slots[good], [x[good] for x in inputs]
-        if not len(rows):
-            stream.send(refuse_all(request, refusals))
-            return
-        self._queue(stream, request, table, slots, rows, inputs, refusals)
+        self._intake.submit(stream, request)
 
     def ack(self, stream: SessionStream, handles: HandleArray, steps: IntArray) -> None:
-        """The application has kept the answers before these steps: a stored state may become the base.
-
-        Raises:
-            InvalidRequest: The lists differ in length, a handle is there twice, or a step lies ahead of
-                its session.
-            MessageTooLarge: More handles than a frame may have rows.
-            SessionNotFound: A handle stands for no session on this stream.
-        """
-        if len(handles) > self.limits.max_frame_rows:
-            raise MessageTooLarge(
-                f"ack.handles: expected at most {self.limits.max_frame_rows}, got {len(handles)}"
-            )
-        if len(steps) != len(handles):
-            raise InvalidRequest(
-                f"ack.steps: expected one number per handle ({len(handles)}), got {len(steps)}"
-            )
-        groups = _by_table(stream, handles)
-        for table, slots, mine in groups:
-            ahead = np.flatnonzero(steps[mine] > table.next_step[slots])
-            if len(ahead):
-                step, handle = steps[mine][ahead[0]], handles[mine][ahead[0]]
-                raise InvalidRequest(f"ack.steps: step {step} of handle {handle} has not been answered")
-        for table, slots, mine in groups:
-            self.checkpointer.tell(table, table.books.ack(slots, steps[mine]))
+        """The application has kept the answers before these steps; see `Intake.ack` for what it raises."""
+        self._intake.ack(stream, handles, steps)
 
     async def close(
         self, stream: SessionStream, handles: HandleArray, *, end: bool
@@ -308,62 +238,6 @@ class SessionManager:
             table.check_integrity()
         assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
 
-    def _read(self, table: SessionTable, request: FrameRequest) -> list[Array]:
-        manifest = table.model.manifest
-        if request.outputs is not OutputSelection.NONE:
-            check_answers(manifest, len(request.handles), self.limits)
-        return decode_inputs(manifest, request)
-
-    def _queue(
-        self,
-        stream: SessionStream,
-        request: FrameRequest,
-        table: SessionTable,
-        slots: SlotArray,
-        rows: IntArray | None,
-        inputs: list[Array],
-        refusals: Refusals,
-    ) -> None:
-        """Hand rows to the engine; `rows` are their positions in the frame, None for all of them."""
-        where = index_of(slots)
-        table.accepted[where] += request.num_steps
-        table.last_used_s[where] = request.arrived_s
-        limit = request.time_limit_s
-        frame = EngineFrame(
-            slots,
-            request.first_steps if rows is None else request.first_steps[rows],
-            inputs,
-            outputs=request.outputs,
-            source=stream.source,
-            arrived_s=request.arrived_s,
-            deadline_s=None if limit is None else request.arrived_s + limit,
-            on_part=Delivery(request, table, slots, rows, refusals, stream.send),
-        )
-        table.model.engine.submit(frame)
-
 
 def _stream_lost(expected: int) -> TidegateError:
     return Displaced(f"the stream was lost before step {expected}", next_step=expected)
-
-
-def _by_table(
-    stream: SessionStream, handles: HandleArray
-) -> list[tuple[SessionTable, SlotArray, IntArray | slice]]:
-    """The model versions of open handles, with the slots of each and its positions in the list.
-
-    Raises:
-        InvalidRequest: A handle is there twice.
-        SessionNotFound: A handle stands for no session on this stream.
-    """
-    resolved = stream.handles.resolve(handles) if len(handles) else None
-    if resolved is not None and not resolved[0].twins.among(resolved[1]):
-        return [(*resolved, slice(None))]
-    for error in judge_handles(stream, handles).values():
-        raise error
-    numbers = stream.handles.table_numbers(handles)
-    groups: list[tuple[SessionTable, SlotArray, IntArray | slice]] = []
-    for number in np.unique(numbers).tolist():
-        positions = np.flatnonzero(numbers == number)
-        slots = stream.handles.slots(handles[positions])
-        groups.append((stream.handles.tables[number], slots, positions))
-    return groups
