@@ -273,6 +273,24 @@ async def test_acks_travel_with_the_first_frame_and_not_with_every_one() -> None
     assert acks.has_news
 
 
+async def test_catching_up_amid_a_call_is_told_once_and_acks_wait_for_it() -> None:
+    box, told, acks, held = outbox(), Told(), AckBook(1), HeldInputs()
+    held.append(np.array([0]), [np.zeros((1, 1, 1), np.float32)], np.ones(1, np.bool_))
+    where = Lane(told, np.array([7]), held, acks, np.array([0]), np.array([1]))
+    acks.keep(np.array([1]))
+    put(box, where, call(6, first_step=1))
+
+    early = drain(box)
+    answer(box, early[0])
+    late = drain(box)
+    for frame in (*early[1:], *late):
+        answer(box, frame)
+
+    assert [frame.HasField("ack") for frame in early] == [False] * MAX_LANE_FRAMES
+    assert late[0].ack.steps == [1]
+    assert told.times_caught_up == 1
+
+
 async def test_an_answer_that_comes_twice_changes_nothing() -> None:
     box, told = outbox(), Told()
     put(box, lane(1, told), call(1))

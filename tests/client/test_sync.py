@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from support.server import ServerProcess
-from tidegate.client import AsyncClient, Client, Fleet, Session, SyncFleet, SyncSession
+from tidegate.client import AsyncClient, CallTimedOut, Client, Fleet, Session, SyncFleet, SyncSession
 from tidegate.client.calls import ModelCalls, SessionCalls
 from tidegate.client.sync import SyncModelCalls, SyncSessionCalls
 from tidegate.errors import InvalidRequest, SessionNotFound
@@ -62,6 +62,37 @@ def test_a_fleet_steps_without_asyncio(small_server: ServerProcess) -> None:
 def test_errors_come_through(small_server: ServerProcess) -> None:
     with Client(small_server.address) as client, pytest.raises(SessionNotFound):
         client.sessions.get("nope")
+
+
+def test_a_call_that_timed_out_offers_its_answer_without_asyncio(small_server: ServerProcess) -> None:
+    with Client(small_server.address) as client, client.session("lstm") as session:
+        with pytest.raises(CallTimedOut) as caught:
+            session.run({"x": X}, timeout_s=0)
+        with pytest.raises(CallTimedOut) as still:
+            caught.value.retry(timeout_s=0)
+        late = still.value.retry(timeout_s=20)
+
+        with client.session("lstm") as other:
+            np.testing.assert_array_equal(late["y"], other.steps(X))
+
+
+def test_acks_and_flush_come_through(small_server: ServerProcess) -> None:
+    with (
+        Client(small_server.address) as client,
+        client.session("lstm", ack="explicit") as session,
+        client.fleet("lstm", [uuid4().hex, uuid4().hex], ack="explicit") as fleet,
+    ):
+        session.steps(X)
+        fleet.steps(np.stack([X, X]))
+        # Nothing was acknowledged, so nothing is waited for.
+        client.flush(timeout_s=20)
+        session.flush(timeout_s=20)
+        fleet.flush(timeout_s=20)
+
+        session.ack(10)
+        fleet.ack([10, 10])
+        with pytest.raises(InvalidRequest, match="expected at most 10, got 11"):
+            session.ack(11)
 
 
 def test_threads_may_share_a_client(small_server: ServerProcess) -> None:

@@ -94,6 +94,7 @@ class Lane:
         self._retry: BoolArray = np.zeros(len(handles), np.bool_)
         self._retry_after_s = 0.0
         self._is_caught_up = False
+        self._has_told = False
 
     @property
     def is_caught_up(self) -> bool:
@@ -249,7 +250,8 @@ class Lane:
         if self._retry.any():
             self._owner.refused_for_now(self._retry_after_s)
             return
-        if not self._is_caught_up and self.is_caught_up:
+        if not self._has_told and self.is_caught_up:
+            self._has_told = True
             self._owner.caught_up()
         call = self._call
         if call is not None and call.account.is_over:
