@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW, CheckpointBooks, PendingWrite
@@ -172,6 +172,7 @@ def test_every_short_history_leaves_the_books_as_the_scalar_model_says() -> None
     bench.assert_equal(models)
 
 
+@settings(max_examples=60, deadline=None)  # a busy machine is no failure
 @given(st.lists(st.lists(st.sampled_from(Act), min_size=30, max_size=30), min_size=1, max_size=4))
 def test_long_histories_leave_the_books_as_the_scalar_model_says(histories: list[list[Act]]) -> None:
     models, bench = [Stored()] * len(histories), Bench(len(histories))

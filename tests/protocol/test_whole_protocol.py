@@ -27,7 +27,6 @@ def test_every_promise_holds_whatever_happens() -> None:
     ("forgotten", "broken"),
     [
         (rules.OneRowOnly, "durable is lost"),
-        (rules.HeadCountsWhileWritten, "durable is lost"),
         (rules.HeldFromIgnored, "inputs that its client has no more"),
         (rules.HaveIgnored, "beyond what its client has"),
         (rules.LostTailIgnored, "is wrong"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from support.small_world.store import Disk, Kept
-from tidegate.protocol.checkpoints import CheckpointBooks, PendingWrite, RowArray
+from tidegate.protocol.checkpoints import CheckpointBooks, RowArray
 from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.resume import UNSET, EpochVerdict, choose_steps, judge_epochs
-from tidegate.tensor import IntArray, SlotArray
+from tidegate.tensor import SlotArray
 
 
 class Rules:
@@ -49,20 +49,6 @@ class OneRowOnly(Rules):
     """Head is written over base."""
 
     books = _OneRow
-
-
-class _HeadUnderThePen(CheckpointBooks):
-    def begin_write(self, slots: SlotArray, steps: IntArray) -> PendingWrite:
-        heads = self.head_step[slots]
-        write = super().begin_write(slots, steps)
-        self.head_step[slots] = heads
-        return write
-
-
-class HeadCountsWhileWritten(Rules):
-    """Makes a head base whose row is being written over."""
-
-    books = _HeadUnderThePen
 
 
 class HeldFromIgnored(Rules):
