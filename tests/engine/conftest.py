@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support.engine_bench import EngineBench
+from support.pools import OPTIONS
 from tidegate.engine import engine as engine_module
+from tidegate.engine.pool import ModelPool
+from tidegate.repository.repository import Repository
+from tidegate.telemetry.metrics import Metrics
 
 
 @pytest.fixture
@@ -35,3 +39,16 @@ def make_bench() -> Iterator[Callable[..., EngineBench]]:
 def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
     monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def pool(tmp_path: Path, metrics: Metrics) -> AsyncIterator[ModelPool]:
+    """A pool on the test's own folder."""
+    pool = ModelPool(Repository(tmp_path), OPTIONS, metrics)
+    yield pool
+    pool.close()

@@ -1,4 +1,4 @@
-"""Versions that nobody needs go and come back, while sessions are stepped and opened."""
+"""Versions that nobody needs go and come back, while sessions are stepped, opened and resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from support.ids import new_id
 from support.logs import errors
-from support.raw_stream import Floats, RawStream
+from support.raw_stream import Floats, RawStream, connect
 from support.server import ServerProcess
 from support.versions import Traffic, Versions, draw, publish
 from tidegate.v1.model_pb2 import MODEL_STATE_AVAILABLE, MODEL_STATE_READY
@@ -135,3 +135,26 @@ async def test_sessions_opened_while_their_version_comes_and_goes_lose_no_step(
     assert server.log().count('"message": "model unloaded"') > 1
     assert await traffic.is_of(versions, "3")
     assert errors(server) == []
+
+
+async def test_a_resume_loads_the_version_that_its_session_is_pinned_to(models: Path, tmp_path: Path) -> None:
+    x, session_id = draw(20), new_id()
+    flags = ("--store", f"sqlite:///{tmp_path}/sessions.db", "--unload-after-s", str(UNLOAD_AFTER_S))
+
+    with ServerProcess(models, tmp_path / "first", *flags) as first:
+        async with connect(first.address) as channel, RawStream(channel) as stream:
+            handles = await stream.handles("lstm", session_id, version="1")
+            before = await stream.step(handles, [0], x[None, :8])
+        assert first.stop() == 0
+    with ServerProcess(models, tmp_path / "second", *flags) as second:
+        async with connect(second.address) as channel, RawStream(channel) as stream:
+            versions = Versions(channel)
+            at_start = (await versions.status("1")).state
+            resumed = await stream.open("", session_id, mode="RESUME")
+            after = await stream.step(resumed.handles, [8], x[None, 8:])
+            expected = await versions.answers("1", x)
+
+    assert at_start == MODEL_STATE_AVAILABLE
+    assert (resumed.models[0].version, list(resumed.next_steps)) == ("1", [8])
+    answers = [*before.output()[0], *after.output()[0]]
+    assert b"".join(a.tobytes() for a in answers) == expected.tobytes()
