@@ -45,7 +45,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TIDEGATE_GRPC_HOST=0.0.0.0 \
     TIDEGATE_HTTP_HOST=0.0.0.0 \
-    TIDEGATE_MODELS=/models
+    TIDEGATE_MODELS=/models \
+    TIDEGATE_STORE=sqlite:////var/lib/tidegate/tidegate.db
 
 WORKDIR /var/lib/tidegate
 VOLUME /var/lib/tidegate

@@ -32,7 +32,7 @@ def test_the_settings_of_the_image_exist(lines: list[str]) -> None:
         name.removeprefix(ENV_PREFIX).lower() for name in environment(lines) if name.startswith(ENV_PREFIX)
     }
 
-    assert ours == {"grpc_host", "http_host", "models"}
+    assert ours == {"grpc_host", "http_host", "models", "store"}
     assert ours <= set(DEFAULTS)
 
 
