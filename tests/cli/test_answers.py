@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from tidegate.cli.answers import AnswerFile, answer_columns
+from tidegate.cli.answers import AnswerFile, AnswerLayout, answer_columns
 from tidegate.client import TensorSpec
 from tidegate.tensor import DType
 
@@ -38,7 +38,7 @@ def test_columns_are_named_from_the_manifest(output: TensorSpec, columns: list[s
 
 def test_values_keep_every_bit_of_a_float32_and_no_digit_more() -> None:
     file = io.StringIO()
-    answers = AnswerFile(file, [spec((1,))], "week")
+    answers = AnswerFile(file, AnswerLayout([spec((1,))], "week"))
     values = np.array([[0.1], [315.7], [1e-12], [np.nan]], np.float32)
 
     answers.write(["a", "b", "c", "d"], {"forecast": values})
@@ -48,7 +48,7 @@ def test_values_keep_every_bit_of_a_float32_and_no_digit_more() -> None:
 
 def test_a_skipped_row_is_empty_behind_its_time() -> None:
     file = io.StringIO()
-    answers = AnswerFile(file, [spec((2,))], "week")
+    answers = AnswerFile(file, AnswerLayout([spec((2,))], "week"))
 
     answers.write_skipped("1958-03-29")
 
@@ -57,7 +57,7 @@ def test_a_skipped_row_is_empty_behind_its_time() -> None:
 
 def test_an_input_without_a_time_column_gives_an_output_without_one() -> None:
     file = io.StringIO()
-    answers = AnswerFile(file, [spec((1,))], None)
+    answers = AnswerFile(file, AnswerLayout([spec((1,))], None))
 
     answers.write(["", ""], {"forecast": np.zeros((2, 1), np.float32)})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import UnsupportedOperation
 from itertools import product
 from typing import TextIO
@@ -37,24 +38,45 @@ def _axis_labels(spec: TensorSpec) -> list[list[str]]:
     return axes
 
 
+@dataclass(frozen=True)
+class AnswerLayout:
+    """What the columns of a file of answers are.
+
+    Attributes:
+        outputs: The model's outputs.
+        time_column: Name of the column that is carried over; None for an input without one.
+    """
+
+    outputs: Sequence[TensorSpec]
+    time_column: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """The header."""
+        time = [] if self.time_column is None else [self.time_column]
+        return time + [name for spec in self.outputs for name in answer_columns(spec)]
+
+
 class AnswerFile:
     """Writes answers as they come; a row that was skipped stays empty behind its time."""
 
-    def __init__(self, file: TextIO, outputs: Sequence[TensorSpec], time_column: str | None) -> None:
-        """Write the header.
+    def __init__(self, file: TextIO, layout: AnswerLayout, *, has_header: bool = False) -> None:
+        """Write the header, unless it is there.
 
         Args:
             file: Where to; the caller opened it with `newline=""` and closes it.
-            outputs: The model's outputs.
-            time_column: Name of the column that is carried over; None for an input without one.
+            layout: What the columns are.
+            has_header: The file is continued.
         """
         self._file = file
-        self._outputs = outputs
-        self._has_time = time_column is not None
+        self._outputs = layout.outputs
+        self._has_time = layout.time_column is not None
         self._writer = csv.writer(file, lineterminator="\n")
-        columns = [name for spec in outputs for name in answer_columns(spec)]
-        self._empty = [""] * len(columns)
-        self._writer.writerow([*([time_column] if time_column is not None else []), *columns])
+        self._empty = [""] * (len(layout.columns) - self._has_time)
+        if not has_header:
+            # Out at once: a file with a header, and nothing else, says that steps may have been sent.
+            self._writer.writerow(layout.columns)
+            self._file.flush()
 
     def write(self, times: Sequence[str], answers: Mapping[str, Array]) -> None:
         """Write the answers of several rows.

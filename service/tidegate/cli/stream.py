@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Literal, TextIO
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tidegate.cli.answers import AnswerFile
+from tidegate.cli.answers import AnswerFile, AnswerLayout
 from tidegate.cli.connection import address_option
 from tidegate.cli.feeding import Feeder
+from tidegate.cli.kept_answers import KeptAnswers, note_first_step, read_kept
+from tidegate.cli.progress import FeedingProgress
 from tidegate.cli.rows import row_reader
 from tidegate.client import AsyncClient, ModelInfo, Session
 from tidegate.client.opening import Mode
@@ -33,6 +34,8 @@ class Job:
     address: str
     mode: Mode
     chunk: int
+    input_path: str
+    output_path: str
     skips_bad_rows: bool
 
 
@@ -78,31 +81,74 @@ def stream(
     """Feed a CSV file to a session of MODEL and write one answer row per input row.
 
     Columns are found by the names of the model's features. The time column, where there is one, is
-    carried over. The command ends with 0 once every row is answered and the output is on the disk; the
-    session stays, to be continued with the same --session.
+    carried over. A server that is started again only makes the command wait. A command that was killed
+    goes on where its output ends when it is given again with the same --session and files. It ends with
+    0 once every row is answered, the output is on the disk and the server has stored the session, which
+    stays, to be continued with the same --session.
     """
-    job = Job(model, session_id, address, mode, chunk, skips_bad_rows=on_bad_row == "skip")
+    job = Job(
+        model, session_id, address, mode, chunk, input_path, output_path, skips_bad_rows=on_bad_row == "skip"
+    )
     with ExitStack() as stack:
-        lines = stack.enter_context(_with_progress(_opened(stack, input_path, "r")))
+        file = sys.stdin if input_path == "-" else stack.enter_context(_opened(Path(input_path), "r"))
+        progress = FeedingProgress(file, Console(stderr=True))
+        lines = stack.enter_context(progress.lines())
         try:
-            asyncio.run(_run(job, lines, input_path, lambda: _opened(stack, output_path, "w")))
+            asyncio.run(_run(job, lines, progress))
         except UnicodeDecodeError as error:
             raise ConfigError(f"{input_path}: expected UTF-8 text: {error}") from error
 
 
-async def _run(job: Job, lines: Iterator[str], source: str, open_output: Callable[[], TextIO]) -> None:
+async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> None:
     async with AsyncClient(job.address) as client:
         model = await _model_of(client, job)
         # A file that does not fit the model must not leave a session behind.
-        reader = row_reader(model, lines, source=source)
+        reader = row_reader(model, lines, source=job.input_path)
+        column = model.time_column if model.time_column in reader.header else None
+        layout = AnswerLayout(model.outputs, column)
+        kept = _kept(job, layout)
         async with client.session(
-            model.name, job.session_id, version=model.version, mode=job.mode
+            model.name,
+            job.session_id,
+            version=model.version,
+            mode=job.mode,
+            next_step=None if kept is None else kept.next_step,
+            held_from=None if kept is None else kept.first_step,
+            ack="explicit",
         ) as session:
-            _report_start(session)
-            column = model.time_column if model.time_column in reader.header else None
-            answers = AnswerFile(open_output(), model.outputs, column)
-            feeder = Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows)
-            await feeder.feed(job.chunk)
+            progress.watch(lambda: session.is_attached)
+            _report_start(session, session.next_step if kept is None else kept.next_step)
+            with _output(job, session, kept) as file:
+                answers = AnswerFile(file, layout, has_header=kept is not None)
+                feeder = Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows)
+                if kept is not None:
+                    await feeder.replay(kept)
+                await feeder.feed(job.chunk)
+
+
+def _kept(job: Job, layout: AnswerLayout) -> KeptAnswers | None:
+    """What an earlier run left to go on from: of the same session, which may have been there before."""
+    if job.output_path == "-" or job.session_id is None or job.mode == "create":
+        return None
+    return read_kept(Path(job.output_path), layout.columns, has_time=layout.time_column is not None)
+
+
+@contextmanager
+def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[TextIO]:
+    """The file to write to, with nothing behind the rows that were kept."""
+    if job.output_path == "-":
+        yield sys.stdout
+        return
+    path = Path(job.output_path)
+    if kept is None:
+        with _opened(path, "w") as file:
+            note_first_step(path, session.next_step)
+            yield file
+        return
+    with _opened(path, "r+") as file:
+        file.truncate(kept.num_bytes)
+        file.seek(0, os.SEEK_END)
+        yield file
 
 
 async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
@@ -118,34 +164,13 @@ async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
     return await client.models.get_ready(job.model)
 
 
-def _report_start(session: Session) -> None:
-    where = "starts" if session.next_step == 0 else f"continues at step {session.next_step}"
+def _report_start(session: Session, step: int) -> None:
+    where = "starts" if step == 0 else f"continues at step {step}"
     click.echo(f"session {session.session_id} of {session.model.label} {where}", err=True)
 
 
-def _opened(stack: ExitStack, path: str, mode: Literal["r", "w"]) -> TextIO:
-    if path == "-":
-        return sys.stdin if mode == "r" else sys.stdout
+def _opened(path: Path, mode: Literal["r", "w", "r+"]) -> TextIO:
     try:
-        return stack.enter_context(Path(path).open(mode, encoding="utf-8", newline=""))
+        return path.open(mode, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-
-
-@contextmanager
-def _with_progress(file: TextIO) -> Iterator[Iterator[str]]:
-    """The lines of a file, with a progress bar on stderr where someone watches and the length is known."""
-    console = Console(stderr=True)
-    if file is sys.stdin or not console.is_terminal:
-        yield iter(file)
-        return
-    columns = (TextColumn("{task.completed} of {task.total} bytes"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("", total=os.fstat(file.fileno()).st_size)
-        yield _counted(file, lambda num_bytes: progress.advance(task, num_bytes))
-
-
-def _counted(file: TextIO, advance: Callable[[int], None]) -> Iterator[str]:
-    for line in file:
-        yield line
-        advance(len(line.encode()))

@@ -102,6 +102,7 @@ class AsyncClient:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_step: int | None = None,
+        held_from: int | None = None,
         ack: Acks = "auto",
     ) -> AsyncIterator[Session]:
         """Open a session; leaving the block detaches it, to be resumed by its id.
@@ -116,6 +117,8 @@ class AsyncClient:
             mode: Whether the id must be new.
             next_step: Resume here: the answers before are kept, and the inputs from here on can be sent
                 again. None continues at the newest state.
+            held_from: The inputs from this earlier step on can be sent again too, so the session may go
+                on from any step in [held_from, next_step]: `Session.next_step` says from which.
             ack: Who says that answers are kept, so that the server may forget the state before them:
                 asking for the next answer says it of the last ("auto"), or `Session.ack` ("explicit").
 
@@ -123,14 +126,20 @@ class AsyncClient:
             ModelNotFound: No such model or version.
             SessionExists: Mode "create" with an id that is known.
             SessionNotFound: Mode "resume" with an id that is not.
-            SessionLost: The server gave the session up, or has no state at `next_step`.
+            SessionLost: The server gave the session up, or has no state at such a step.
             CapacityError: The server is full.
             StreamLost: It cannot be reached; or, when leaving, may lack the steps that `unknown` names.
         """
         ids = [secrets.token_hex(8) if session_id is None else session_id]
-        next_steps = None if next_step is None else [next_step]
         connection = self._open_connection
-        options = _options(model, version, mode, ids, next_steps)
+        options = _options(
+            model,
+            version,
+            mode,
+            ids,
+            None if next_step is None else [next_step],
+            None if held_from is None else [held_from],
+        )
         group, info = await connection.open(ids, options, ack, is_fleet=False)
         async with _left(connection, group):
             yield Session(Caller(connection, group, info))
@@ -144,6 +153,7 @@ class AsyncClient:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_steps: Sequence[int] | None = None,
+        held_from: Sequence[int] | None = None,
         ack: Acks = "auto",
     ) -> AsyncIterator[Fleet]:
         """Open many sessions of one model together; leaving the block detaches them, as `session` does.
@@ -154,6 +164,8 @@ class AsyncClient:
             version: Of the model, for sessions that are created.
             mode: Whether the ids must be new.
             next_steps: Where to resume, per session; None continues at the newest states.
+            held_from: Earlier steps from which they may go on, as for `session`; `Fleet.next_steps` says
+                from which.
             ack: As for `session`.
 
         Raises:
@@ -166,7 +178,7 @@ class AsyncClient:
         if not ids or len(set(ids)) < len(ids):
             raise InvalidRequest(f"session_ids: expected one or more, no two alike, got {len(ids)}")
         connection = self._open_connection
-        options = _options(model, version, mode, ids, next_steps)
+        options = _options(model, version, mode, ids, next_steps, held_from)
         group, info = await connection.open(ids, options, ack, is_fleet=True)
         async with _left(connection, group):
             yield Fleet(Caller(connection, group, info))
@@ -198,10 +210,18 @@ async def _left(connection: Connection, group: SessionGroup) -> AsyncIterator[No
 
 
 def _options(
-    model: str, version: str, mode: Mode, ids: Sequence[str], next_steps: Sequence[int] | None
+    model: str,
+    version: str,
+    mode: Mode,
+    ids: Sequence[str],
+    next_steps: Sequence[int] | None,
+    held_from: Sequence[int] | None,
 ) -> OpenOptions:
     if mode not in MODES:
         raise InvalidRequest(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    if next_steps is not None and len(next_steps) != len(ids):
-        raise InvalidRequest(f"next_steps: expected {len(ids)}, one per session, got {len(next_steps)}")
-    return OpenOptions(ModelVersion(name=model, version=version), mode, next_steps)
+    for name, steps in (("next_steps", next_steps), ("held_from", held_from)):
+        if steps is not None and len(steps) != len(ids):
+            raise InvalidRequest(f"{name}: expected {len(ids)}, one per session, got {len(steps)}")
+    if held_from is not None and next_steps is None:
+        raise InvalidRequest("held_from: expected next_step with it, got none")
+    return OpenOptions(ModelVersion(name=model, version=version), mode, next_steps, held_from)

@@ -53,6 +53,11 @@ class Fleet:
         """Steps below these numbers survive the death of the server, shape (n,), int64."""
         return self._group.roster.shown_durable_steps
 
+    @property
+    def is_attached(self) -> bool:
+        """As `Session.is_attached`, for all that are not lost."""
+        return self._group.is_caught_up.is_set()
+
     async def step(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed one step to every session.
 

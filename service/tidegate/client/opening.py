@@ -27,23 +27,26 @@ class OpenOptions:
     Attributes:
         model: Name and version; an empty version is the newest.
         mode: Whether the ids must be new.
-        next_steps: Where to continue, per session: the answers before it are kept, and the inputs from
-            it on can be sent. None: at the newest state.
+        next_steps: Where to continue, per session: the answers before it are kept. None: at the newest
+            state.
+        held_from: First input that can be sent, per session; None: that of `next_steps`.
     """
 
     model: ModelVersion
     mode: Mode
     next_steps: Sequence[int] | None = None
+    held_from: Sequence[int] | None = None
 
     def request(self, ids: Sequence[str], rows: IntArray) -> pb.Open:
         """The message for some of the sessions; the connection adds who asks."""
-        steps = [] if self.next_steps is None else [self.next_steps[row] for row in rows.tolist()]
+        chosen = rows.tolist()
+        held_from = self.next_steps if self.held_from is None else self.held_from
         return pb.Open(
             model=self.model,
             mode=MODES[self.mode],
-            session_ids=[ids[row] for row in rows.tolist()],
-            have=steps,
-            held_from=steps,
+            session_ids=[ids[row] for row in chosen],
+            have=[] if self.next_steps is None else [self.next_steps[row] for row in chosen],
+            held_from=[] if held_from is None else [held_from[row] for row in chosen],
         )
 
 

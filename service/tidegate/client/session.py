@@ -63,6 +63,11 @@ class Session:
         """Steps below this number survive the death of the server; stays 0 with a store in memory."""
         return int(self._group.roster.shown_durable_steps[0])
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether the server holds the session for this client now; while false, calls wait until it does."""
+        return self._group.is_caught_up.is_set()
+
     async def step(self, x: Inputs, *, timeout_s: float | None = None) -> Array:
         """Feed one step.
 

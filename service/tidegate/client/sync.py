@@ -55,6 +55,11 @@ class SyncSession:
         """As `Session.durable_step`."""
         return self._session.durable_step
 
+    @property
+    def is_attached(self) -> bool:
+        """As `Session.is_attached`."""
+        return self._session.is_attached
+
     def step(self, x: Inputs, *, timeout_s: float | None = None) -> Array:
         """As `Session.step`."""
         return self._portal.run(self._session.step(x, timeout_s=timeout_s))
@@ -115,6 +120,11 @@ class SyncFleet:
     def durable_steps(self) -> IntArray:
         """As `Fleet.durable_steps`."""
         return self._fleet.durable_steps
+
+    @property
+    def is_attached(self) -> bool:
+        """As `Fleet.is_attached`."""
+        return self._fleet.is_attached
 
     def step(self, values: Inputs, *, timeout_s: float | None = None) -> Array:
         """As `Fleet.step`."""
@@ -190,11 +200,18 @@ class Client:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_step: int | None = None,
+        held_from: int | None = None,
         ack: Acks = "auto",
     ) -> Iterator[SyncSession]:
         """As `AsyncClient.session`."""
         manager = self._client.session(
-            model, session_id, version=version, mode=mode, next_step=next_step, ack=ack
+            model,
+            session_id,
+            version=version,
+            mode=mode,
+            next_step=next_step,
+            held_from=held_from,
+            ack=ack,
         )
         with self._portal.entered(manager) as session:
             yield SyncSession(self._portal, session)
@@ -208,11 +225,18 @@ class Client:
         version: str = "latest",
         mode: Mode = "create-or-resume",
         next_steps: Sequence[int] | None = None,
+        held_from: Sequence[int] | None = None,
         ack: Acks = "auto",
     ) -> Iterator[SyncFleet]:
         """As `AsyncClient.fleet`."""
         manager = self._client.fleet(
-            model, session_ids, version=version, mode=mode, next_steps=next_steps, ack=ack
+            model,
+            session_ids,
+            version=version,
+            mode=mode,
+            next_steps=next_steps,
+            held_from=held_from,
+            ack=ack,
         )
         with self._portal.entered(manager) as fleet:
             yield SyncFleet(self._portal, fleet)
