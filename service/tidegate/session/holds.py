@@ -15,7 +15,7 @@ from tidegate.session.whole import begin
 
 
 class Holds:
-    """Who works on which ids."""
+    """Who works on which ids; it has those that somebody works on."""
 
     def __init__(self) -> None:
         # Per id, what the last one who asked for it sets when done.
@@ -45,6 +45,12 @@ class Holds:
             yield free
         finally:
             self._release(free, done)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._last
 
     def _ask(self, session_ids: Iterable[str]) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

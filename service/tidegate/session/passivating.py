@@ -63,7 +63,7 @@ class Passivator:
             return
         ahead = min(table.pool.capacity // AHEAD, MAX_AHEAD)
         try:
-            await self._passivate(table, table.longest_detached(max(missing, ahead)), "room")
+            await self._passivate(table, self._oldest(table, max(missing, ahead)), "room")
         except StoreUnavailable as error:
             log.warning("no room can be made", extra={"model": table.key.name, "why": str(error)})
 
@@ -124,6 +124,12 @@ class Passivator:
                 "sessions passivated", extra={"count": len(gone), "model": table.key.name, "reason": reason}
             )
         return len(gone)
+
+    def _oldest(self, table: SessionTable, count: int) -> SlotArray:
+        """At most `count` detached sessions that nobody works on, of those that were used longest ago."""
+        slots = table.longest_detached(count + len(self._holds))
+        is_held = np.array([table.ids[slot] in self._holds for slot in slots.tolist()], np.bool_)
+        return slots[~is_held][:count]
 
     def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""
