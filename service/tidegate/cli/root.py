@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, Target] = {
     "train": Target("tidegate.cli.train", "train", "Train a model by a recipe and write its package."),
     "models": Target("tidegate.cli.models", "models", "Look at models, on a server or in packages."),
     "sessions": Target(
-        "tidegate.cli.sessions", "sessions", "Look at the sessions of a server, and end them."
+        "tidegate.cli.sessions", "sessions", "Look at the sessions of a server, copy them, and end them."
     ),
     "forecast": Target(
         "tidegate.cli.forecast", "forecast", "Forecast the next steps of a session, which does not advance."

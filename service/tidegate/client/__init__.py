@@ -5,7 +5,7 @@ that only a client can meet, listed in `tidegate.client.errors`.
 """
 
 from tidegate.client.aio import AsyncClient
-from tidegate.client.calls import SessionInfo, StepAnswer
+from tidegate.client.calls import StepAnswer
 from tidegate.client.channel import ChannelOptions
 from tidegate.client.errors import (
     AnswerLost,
@@ -20,6 +20,7 @@ from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection, LayerTrace
 from tidegate.client.recovery import RecoveryOptions
 from tidegate.client.session import Session
+from tidegate.client.session_info import SessionInfo
 from tidegate.client.signature import ModelInfo, TensorSpec
 from tidegate.client.sync import Client, SyncFleet, SyncSession
 

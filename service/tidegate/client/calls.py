@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -13,6 +12,7 @@ from tidegate.client.codec import Inputs, encode_inputs
 from tidegate.client.forecasts import Forecast, read_forecast, write_future
 from tidegate.client.inspection import Inspection, read_inspection
 from tidegate.client.opening import MODES, Mode
+from tidegate.client.session_info import SessionInfo, session_info
 from tidegate.client.signature import ModelInfo, model_info
 from tidegate.client.single_step import step_settled
 from tidegate.client.tensors import read_tensor, write_tensor
@@ -26,37 +26,6 @@ if TYPE_CHECKING:
     # The generated stubs have these names for type checkers alone.
     from tidegate.v1.model_pb2_grpc import ModelServiceAsyncStub
     from tidegate.v1.session_pb2_grpc import SessionServiceAsyncStub
-
-Condition = Literal["unspecified", "attached", "detached", "passivated"]
-
-_CONDITIONS: Mapping[int, Condition] = {
-    session_pb2.SESSION_CONDITION_ATTACHED: "attached",
-    session_pb2.SESSION_CONDITION_DETACHED: "detached",
-    session_pb2.SESSION_CONDITION_PASSIVATED: "passivated",
-}
-
-
-@dataclass(frozen=True)
-class SessionInfo:
-    """What a server says about a session.
-
-    Attributes:
-        session_id: Its id.
-        model: Name of the model.
-        version: The version that it is pinned to.
-        condition: Whether a stream holds it, it waits in memory, or only in the store.
-        next_step: Number of its next step.
-        durable_step: Steps below are safe in the store.
-        last_used_at: When it was last stepped or opened; None where the server does not say.
-    """
-
-    session_id: str
-    model: str
-    version: str
-    condition: Condition
-    next_step: int
-    durable_step: int
-    last_used_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -133,8 +102,8 @@ class SessionCalls:
     """What can be asked of sessions by their ids; made by the client.
 
     Every method raises `SessionNotFound` for an id that the server does not know, `SessionLost` for one
-    that it has given up, and `StreamLost` when it cannot be reached; all but `close` try again for a
-    while before.
+    that it has given up, and `StreamLost` when it cannot be reached; all but `close`, `import_snapshot`
+    and `fork` try again for a while before.
     """
 
     def __init__(self, channel: grpc.aio.Channel, unary: UnaryCaller, models: ModelCalls) -> None:
@@ -145,7 +114,7 @@ class SessionCalls:
     async def get(self, session_id: str) -> SessionInfo:
         """One session."""
         request = session_pb2.GetSessionRequest(session_id=session_id)
-        return _session_info((await self._unary.repeat(self._stub.GetSession, request)).session)
+        return session_info((await self._unary.repeat(self._stub.GetSession, request)).session)
 
     async def list(self, model: str = "", *, limit: int | None = None) -> list[SessionInfo]:
         """All sessions, or the first `limit`; of one model where `model` is given."""
@@ -155,7 +124,7 @@ class SessionCalls:
             size = 1000 if limit is None else min(1000, limit - len(sessions))
             request = session_pb2.ListSessionsRequest(model_name=model, page_size=size, page_token=token)
             page = await self._unary.repeat(self._stub.ListSessions, request)
-            sessions += [_session_info(s) for s in page.sessions]
+            sessions += [session_info(s) for s in page.sessions]
             token = page.next_page_token
             if not token or len(sessions) == limit:
                 return sessions
@@ -261,22 +230,48 @@ class SessionCalls:
         )
         return read_forecast(await self._unary.repeat(self._stub.ForecastSession, request, timeout_s))
 
+    async def export_snapshot(self, session_id: str) -> bytes:
+        """Copy a session's state into bytes that any server with the same model version takes.
+
+        The session goes on, and a stream may hold it.
+
+        Raises:
+            MessageTooLarge: The state does not fit into one message.
+        """
+        request = session_pb2.ExportSessionRequest(session_id=session_id)
+        return (await self._unary.repeat(self._stub.ExportSession, request)).snapshot
+
+    async def import_snapshot(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
+        """Begin a session with an exported state; it is stored when this returns.
+
+        Args:
+            snapshot: As `export_snapshot` gave it.
+            session_id: Of the new session; "" for the id in the snapshot.
+
+        Raises:
+            InvalidRequest: This is no snapshot, or a damaged one.
+            ModelNotFound: The server does not have the model version.
+            ModelMismatch: It has another one under the same number.
+            SessionExists: A session has this id; after a lost call it may be the new one.
+            StoreUnavailable: It cannot be stored; nothing has begun.
+        """
+        request = session_pb2.ImportSessionRequest(session_id=session_id, snapshot=snapshot)
+        return session_info((await self._unary.once(self._stub.ImportSession, request)).session)
+
+    async def fork(self, session_id: str, new_session_id: str) -> SessionInfo:
+        """Begin a session with the state that another has now; it is stored when this returns.
+
+        The other one is as it was, and a stream may hold it.
+
+        Raises:
+            SessionExists: A session has the new id; after a lost call it may be the new one.
+            StoreUnavailable: It cannot be stored; nothing has begun.
+        """
+        request = session_pb2.ForkSessionRequest(session_id=session_id, new_session_id=new_session_id)
+        return session_info((await self._unary.once(self._stub.ForkSession, request)).session)
+
     async def _model_of(self, session_id: str, model: str, version: str) -> ModelInfo:
         if not model:
             session = await self.get(session_id)
             model, version = session.model, session.version
         return await self._models.get_ready(model, version)
-
-
-def _session_info(session: session_pb2.Session) -> SessionInfo:
-    return SessionInfo(
-        session_id=session.session_id,
-        model=session.model.name,
-        version=session.model.version,
-        condition=_CONDITIONS.get(session.condition, "unspecified"),
-        next_step=session.next_step,
-        durable_step=session.durable_step,
-        last_used_at=session.last_used_at.ToDatetime(tzinfo=UTC)
-        if session.HasField("last_used_at")
-        else None,
-    )

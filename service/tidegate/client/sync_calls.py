@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tidegate.client.calls import ModelCalls, SessionCalls, SessionInfo
+from tidegate.client.calls import ModelCalls, SessionCalls
 from tidegate.client.codec import Inputs
 from tidegate.client.forecasts import Forecast
 from tidegate.client.inspection import Inspection
 from tidegate.client.portal import Portal
+from tidegate.client.session_info import SessionInfo
 from tidegate.client.signature import ModelInfo
 
 
@@ -62,3 +63,15 @@ class SyncSessionCalls:
     ) -> Forecast:
         """As `SessionCalls.forecast`."""
         return self._portal.run(self._calls.forecast(session_id, num_steps, future, timeout_s=timeout_s))
+
+    def export_snapshot(self, session_id: str) -> bytes:
+        """As `SessionCalls.export_snapshot`."""
+        return self._portal.run(self._calls.export_snapshot(session_id))
+
+    def import_snapshot(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
+        """As `SessionCalls.import_snapshot`."""
+        return self._portal.run(self._calls.import_snapshot(snapshot, session_id))
+
+    def fork(self, session_id: str, new_session_id: str) -> SessionInfo:
+        """As `SessionCalls.fork`."""
+        return self._portal.run(self._calls.fork(session_id, new_session_id))
