@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 import grpc
 import numpy as np
 import pytest
 
-from support.sum_peer import Cut, PeerStream, Resume, SumPeer, refusal
+from support.peer_parts import Cut, PeerStream, Resume, refusal
+from support.sum_peer import SumPeer
 from tidegate.client import AsyncClient, CallTimedOut, Fleet, RecoveryOptions, Session
 from tidegate.client.session import Outputs
+from tidegate.errors import Displaced
 from tidegate.tensor import Array
 from tidegate.v1 import stream_pb2 as pb
 
@@ -60,6 +63,14 @@ class Unreliable(SumPeer):
         if self.rng.random() < 0.05:
             error = refusal("RESOURCE_EXHAUSTED", "TOO_MANY_REQUESTS", retry_after_s=0.001)
             await stream.write(self.refuse_rows(frame, error))
+            return True
+        doomed = [handle for handle in frame.handles if stream.ids[handle] == "doomed"]
+        if doomed and self.rng.random() < 0.2:
+            await stream.write(
+                pb.StreamResponse(notice=pb.Notice(reason=pb.NOTICE_REASON_DISPLACED, handles=doomed))
+            )
+            self._may_break(0.5)
+            await stream.write(self.refuse_rows(frame, refusal("ABORTED", "DISPLACED")))
             return True
         result = self.run(stream, frame)
         self._may_break(0.03)
@@ -110,6 +121,12 @@ async def feed_fleet(fleet: Fleet, rng: random.Random, num_calls: int) -> None:
         np.testing.assert_array_equal(await fleet.steps(x), y)
 
 
+async def feed_until_displaced(session: Session) -> None:
+    with suppress(Displaced):
+        while True:
+            await session.step(1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_no_step_and_no_answer_is_lost_or_doubled(seed: int) -> None:
     recovery = RecoveryOptions(first_delay_s=0.001, max_delay_s=0.01, max_held_bytes=8192, open_timeout_s=60)
@@ -118,15 +135,18 @@ async def test_no_step_and_no_answer_is_lost_or_doubled(seed: int) -> None:
         async with (
             client.session("sum", "a") as a,
             client.session("sum", "b") as b,
+            client.session("sum", "doomed") as doomed,
             client.fleet("sum", ["f0", "f1", "f2", "f3", "f4"]) as fleet,
             asyncio.timeout(60),
         ):
             await asyncio.gather(
+                feed_until_displaced(doomed),
                 feed_session(a, random.Random(seed), 20),
                 feed_session(b, random.Random(seed + 100), 20),
                 feed_fleet(fleet, random.Random(seed + 200), 10),
             )
 
-            total = [a.next_step, b.next_step, *fleet.next_steps.tolist()]
+            expected = [a.next_step, b.next_step, *fleet.next_steps.tolist()]
         assert peer.num_breaks > 3
-        assert [len(states) - 1 for states in peer.states.values()] == total
+        names = ["a", "b", *(f"f{i}" for i in range(5))]
+        assert [len(peer.states[name]) - 1 for name in names] == expected

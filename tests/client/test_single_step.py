@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 import pytest
 
-from support.sum_peer import VERSION, SumPeer
+from support.peer_parts import VERSION
+from support.sum_peer import SumPeer
 from tidegate.client import AnswerLost, AsyncClient, RecoveryOptions, StepAnswer, StreamLost
 from tidegate.errors import SessionExists, TidegateError, TooManyRequests, WrongStep
 from tidegate.rpc.status import to_status

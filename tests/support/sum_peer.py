@@ -8,73 +8,16 @@ step and may resume at any of them. None of the server's own code is in it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import code_pb2
 
+from support.peer_parts import MODEL, VERSION, Cut, PeerStream, Resume, refusal
 from tidegate.v1 import model_pb2, session_pb2
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.error_pb2 import Error, IndexedError
-
-VERSION = model_pb2.ModelVersion(name="sum", version="1", sha256="00ff")
-
-_TENSOR = {"data_type": model_pb2.DATA_TYPE_FLOAT32}
-_MODEL = model_pb2.Model(
-    version=VERSION,
-    state=model_pb2.MODEL_STATE_READY,
-    inputs=[model_pb2.TensorSpec(name="x", **_TENSOR)],
-    outputs=[model_pb2.TensorSpec(name="y", **_TENSOR)],
-)
-
-
-class Cut(Exception):
-    """Ends the stream with a status, as a server or a proxy does."""
-
-    def __init__(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
-        super().__init__()
-        self.code = code
-
-
-def refusal(code: str, reason: str, *, retry_after_s: float | None = None, **facts: int) -> Error:
-    """An error as the wire has it."""
-    error = Error(code=code_pb2.Code.Value(code), reason=reason, message=f"{reason} by the peer", **facts)
-    if retry_after_s is not None:
-        error.retry_after.CopyFrom(Duration(nanos=int(retry_after_s * 1e9)))
-    return error
-
-
-@dataclass
-class Resume:
-    """A resume, as the peer got it."""
-
-    session_id: str
-    have: int
-    held_from: int
-    epoch: int
-    attempt: int
-    client_instance: bytes
-
-
-@dataclass
-class PeerStream:
-    """One stream; `write` and `read` are the wire's."""
-
-    read: Callable[[], Any]
-    write: Callable[[pb.StreamResponse], Any]
-    number: int
-    ids: dict[int, str] = field(default_factory=dict)
-    num_frames: int = 0
-    ends: asyncio.Event = field(default_factory=asyncio.Event)
-    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def handle_of(self, session_id: str) -> int:
-        """The handle that a session has on this stream."""
-        return next(handle for handle, name in self.ids.items() if name == session_id)
 
 
 class SumPeer:
@@ -157,7 +100,7 @@ class SumPeer:
 
     async def get_model(self, *_: object) -> model_pb2.GetModelResponse:
         """ModelService.GetModel."""
-        return model_pb2.GetModelResponse(model=_MODEL)
+        return model_pb2.GetModelResponse(model=MODEL)
 
     async def step_session(
         self, request: session_pb2.StepSessionRequest, context: Any

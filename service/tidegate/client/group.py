@@ -224,6 +224,8 @@ class SessionGroup:
         self.stream = self._lane = None
         self.roster.handles = np.zeros(len(self.roster), np.int64)
         self.is_caught_up.clear()
+        if self.pending is not None and self.pending.account.is_over:
+            self.call_over(self.pending)  # What was under way had been refused; nobody will say so now.
 
     def sessions_lost(self, errors: Mapping[int, TidegateError]) -> None:
         """These sessions cannot go on."""

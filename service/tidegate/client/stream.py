@@ -256,7 +256,6 @@ class SessionStream:
             share.owner.sessions_lost(
                 {row: from_notice(notice, next_steps[p] if p < len(next_steps) else 0) for row, p in pairs}
             )
-        self._holders.discard(notice.handles)
 
     def _on_error(self, message: pb.StreamError) -> None:
         error = from_message(message.error)
