@@ -26,26 +26,13 @@ async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = EVE
     return time.monotonic() - start_s
 
 
-<<<<<<< HEAD
-async def until(fact: Callable[[], bool]) -> None:
-    """Let the other tasks of this event loop go on until something is so.
-=======
 async def until(check: Callable[[], object], within_s: float = EVENTUALLY_S) -> None:
-    """Let the other tasks of this process run until something is so.
->>>>>>> main
+    """Let the other tasks of this event loop run until something is so.
 
     Raises:
         AssertionError: It never was.
     """
-<<<<<<< HEAD
-    deadline_s = time.monotonic() + EVENTUALLY_S
-    while not fact():
-        assert time.monotonic() < deadline_s, f"not so within {EVENTUALLY_S} s"
+    deadline_s = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline_s, f"not so within {within_s} s"
         await asyncio.sleep(0)
-=======
-
-    async def holds() -> bool:
-        return bool(check())
-
-    await eventually(holds, within_s)
->>>>>>> main
