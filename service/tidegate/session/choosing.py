@@ -38,6 +38,10 @@ class Chosen:
     steps: IntArray
     rows: RowArray
 
+    def first(self, count: int) -> Chosen:
+        """The first `count` of them."""
+        return Chosen(self.sessions[:count], self.steps[:count], self.rows[:count])
+
 
 def choose(
     sessions: Sequence[StoredSession], reaches: Sequence[Reach]
