@@ -21,6 +21,11 @@ class Holds:
         # Per id, what the last one who asked for it sets when done.
         self._last: dict[str, asyncio.Future[None]] = {}
 
+    @property
+    def held(self) -> Collection[str]:
+        """The ids that somebody works on, or waits to work on."""
+        return self._last.keys()
+
     @asynccontextmanager
     async def take(self, session_ids: Collection[str]) -> AsyncIterator[None]:
         """Work on ids, once those who asked before are done."""

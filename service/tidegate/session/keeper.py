@@ -56,9 +56,13 @@ class StoreKeeper:
         first, self._next_number = self._next_number, self._next_number + count
         return range(first, self._next_number)
 
-    def new_epoch(self) -> int:
-        """Microseconds since 1970, but always more than the last: it grows over all lives of an id."""
-        self._last_epoch = max(self._last_epoch + 1, time.time_ns() // 1000)
+    def new_epoch(self, after: int = 0) -> int:
+        """Microseconds since 1970, but always more than the last: it grows over all lives of an id.
+
+        Args:
+            after: It must be later than this one too: a clock may have been set back.
+        """
+        self._last_epoch = max(self._last_epoch + 1, after + 1, time.time_ns() // 1000)
         return self._last_epoch
 
     async def read(self, call: Callable[[Store], Result]) -> Result:
