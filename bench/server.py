@@ -37,7 +37,7 @@ class Server(PinnedProcess):
         Args:
             core: Where it runs.
             models: Model repository.
-            folder: For its log and its ready file; one server at a time.
+            folder: For its log, its ready file and its store; one server at a time.
             flags: Of `tidegate serve`, beside the ports.
 
         Raises:
@@ -47,7 +47,8 @@ class Server(PinnedProcess):
         ready_file = folder / "ready.json"
         ready_file.unlink(missing_ok=True)
         ports = ["--grpc-port", "0", "--http-port", "0", "--ready-file", str(ready_file)]
-        arguments = ["serve", "--models", str(models), *ports, *flags]
+        places = ["--models", str(models), "--store", f"sqlite:///{folder.resolve()}/tidegate.db"]
+        arguments = ["serve", *places, *ports, *flags]
         super().__init__(core, "tidegate.cli", arguments, log=folder / "server.log")
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not ready_file.exists():

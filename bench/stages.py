@@ -186,7 +186,7 @@ def main(rows: tuple[int, ...]) -> None:
     click.echo(f"{machine['cpu']} · {machine['date']}")
     with tempfile.TemporaryDirectory(prefix="tidegate-stages-") as folder:
         write_lstm(Path(folder), DEFAULT)
-        settings = load_settings({"models": Path(folder)})
+        settings = load_settings({"models": Path(folder), "store": "memory:"})
         for count in rows or (1, 256):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 found = runner.run(measure(settings, count))

@@ -26,7 +26,8 @@ async def measure_start(setting: Setting) -> None:
 
 def _start_once(setting: Setting) -> float:
     port = _free_port()
-    flags = ["--models", str(DEMO_MODELS), "--grpc-port", str(port), "--http-port", "0"]
+    store = f"sqlite:///{setting.folder.resolve()}/start.db"
+    flags = ["--models", str(DEMO_MODELS), "--store", store, "--grpc-port", str(port), "--http-port", "0"]
     start_s = time.perf_counter()
     log = setting.folder / "start.log"
     with PinnedProcess(setting.cores.server, "tidegate.cli", ["serve", *flags], log=log) as server:

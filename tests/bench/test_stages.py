@@ -12,7 +12,7 @@ from tidegate.config import load_settings
 async def test_every_stage_is_measured_and_none_twice(tmp_path: Path) -> None:
     write_lstm(tmp_path, DEFAULT)
 
-    found = await measure(load_settings({"models": tmp_path}), rows=1)
+    found = await measure(load_settings({"models": tmp_path, "store": "memory:"}), rows=1)
 
     stages = [found[stage] for stage in STAGES]
     assert min(stages) > 0

@@ -2,8 +2,8 @@
 
 `write` waits until flow control lets a message out. It is run without a task, as callbacks of the futures that
 it waits for: to put a task to sleep and wake it again for every message costs a round of the event loop more.
-A write begins in the next round, so that the answers of a whole batch go to grpc one right after the other;
-begun one by one as the answers are made, they would go out one by one, and cost a tenth more.
+A write begins in the next round, so that the answers of a whole batch go to grpc one right after the other; where
+they were begun amid the engine's turn, as each answer was made, the server needed up to a tenth more CPU.
 
 Only the event loop's thread calls this.
 """
