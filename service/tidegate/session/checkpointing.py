@@ -205,7 +205,7 @@ class Checkpointer:
         if not len(slots):
             return
         records = table.records(slots)
-        await self._keeper.write(lambda store: store.create(records))
+        await self._keeper.create(records)
         still = table.number[slots] == [record.number for record in records]
         table.is_stored[slots[still]] = True
 

@@ -7,10 +7,10 @@ can step it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,10 @@ from tidegate.session.whole import to_the_end
 PIECE = 1024
 """Sessions opened before others get the event loop."""
 
+PIECES_AT_ONCE = 16
+"""Pieces of an open that are at work together: while one is being stored the next ones get ready, and
+share a commit."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
@@ -57,14 +61,6 @@ class _Opening:
     def refuse(self, i: int, error: TidegateError) -> None:
         """The i-th session is not opened."""
         self.result.errors[i] = error.with_traceback(None)  # which would keep a frame for each
-
-    @contextmanager
-    def refusing(self, i: int) -> Iterator[None]:
-        """Refuse the i-th session with what the block raises."""
-        try:
-            yield
-        except TidegateError as error:
-            self.refuse(i, error)
 
 
 class Opener:
@@ -112,9 +108,11 @@ class Opener:
                 version = self._creator.version(request.model, request.version, request.sha256)
                 model = await until_opened.enter_async_context(version)
             opening = _Opening(stream, request, model, _nothing_opened(request))
-            for start in range(0, len(request.session_ids), PIECE):
-                positions = range(start, min(start + PIECE, len(request.session_ids)))
-                await to_the_end(self._open_piece(opening, positions))
+            count = len(request.session_ids)
+            pieces = [range(start, min(start + PIECE, count)) for start in range(0, count, PIECE)]
+            for first in range(0, len(pieces), PIECES_AT_ONCE):
+                at_once = pieces[first : first + PIECES_AT_ONCE]
+                await asyncio.gather(*(to_the_end(self._open_piece(opening, piece)) for piece in at_once))
         return opening.result
 
     def _check(self, request: OpenRequest) -> None:
@@ -142,9 +140,13 @@ class Opener:
         by_id: dict[str, int] = {}
         for i in positions:
             if i not in opening.result.errors:
-                with opening.refusing(i):
-                    check_session_id(opening.request.session_ids[i])
-                    by_id[opening.request.session_ids[i]] = i
+                session_id = opening.request.session_ids[i]
+                try:
+                    check_session_id(session_id)
+                except TidegateError as error:
+                    opening.refuse(i, error)
+                else:
+                    by_id[session_id] = i
         async with self._holds.take(by_id):
             try:
                 known = await self._finder.find(list(by_id))
@@ -170,15 +172,18 @@ class Opener:
         live: dict[int, Place] = {}
         stored: dict[int, StoredSession] = {}
         for session_id, i in by_id.items():
-            with opening.refusing(i):
-                found = known.get(session_id)
+            found = known.get(session_id)
+            try:
                 admit(self._finder, opening.request, i, found)
-                if isinstance(found, Place):
-                    live[i] = found
-                elif found is not None:
-                    stored[i] = found
-                else:
-                    new[i] = session_id
+            except TidegateError as error:
+                opening.refuse(i, error)
+                continue
+            if isinstance(found, Place):
+                live[i] = found
+            elif found is not None:
+                stored[i] = found
+            else:
+                new[i] = session_id
         outcomes: dict[int, Place | TidegateError] = {}
         if live:
             outcomes |= await self._take(opening, live, claimant)
