@@ -14,7 +14,7 @@ from support.waiting import until
 from tidegate.client import AsyncClient, BufferFull, CallTimedOut, RecoveryOptions, Session
 from tidegate.client.acks import AckBook
 from tidegate.client.budget import InputBudget
-from tidegate.errors import InvalidRequest, SessionLost
+from tidegate.errors import Displaced, InvalidRequest, SessionLost
 from tidegate.v1 import stream_pb2 as pb
 
 SMALL_BYTES = 4096
@@ -169,6 +169,39 @@ async def test_a_lost_session_makes_room() -> None:
 
         async with client.session("sum", "b") as other:
             await other.steps(np.ones(400), timeout_s=5)
+
+
+async def test_refused_steps_are_not_held() -> None:
+    class Refuses(SumPeer):
+        async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
+            error = refusal("INVALID_ARGUMENT", "INVALID_REQUEST")
+            await stream.write(self.refuse_rows(frame, error))
+            return True
+
+    async with (
+        Refuses() as peer,
+        client_of(peer, max_held_bytes=SMALL_BYTES) as client,
+        client.session("sum") as session,
+    ):
+        for _ in range(20):
+            with pytest.raises(InvalidRequest):
+                await session.steps(np.ones(200), timeout_s=5)
+
+
+async def test_a_lost_session_may_be_asked_as_often_as_one_likes() -> None:
+    peer = SumPeer()
+    peer.resumes_at = lambda _: refusal("ABORTED", "DISPLACED")  # type: ignore[method-assign]
+
+    async with (
+        peer,
+        client_of(peer, max_held_bytes=SMALL_BYTES) as client,
+        client.session("sum") as session,
+    ):
+        await session.step(1)
+        await peer.abort_streams()
+        for _ in range(20):
+            with pytest.raises(Displaced):
+                await session.steps(np.ones(200), timeout_s=5)
 
 
 async def test_asking_for_the_next_answer_acknowledges_the_last() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from support.sum_peer import Cut, PeerStream, Resume, SumPeer, refusal
 from support.waiting import until
-from tidegate.client import AsyncClient, CallTimedOut, FleetError, RecoveryOptions
+from tidegate.client import AsyncClient, CallTimedOut, FleetError, RecoveryOptions, RemoteError, StreamLost
 from tidegate.errors import Displaced, InternalError, InvalidRequest, SessionLost, StaleAttempt
 from tidegate.v1 import stream_pb2 as pb
 from tidegate.v1.error_pb2 import Error
@@ -429,3 +429,42 @@ async def test_ending_a_session_survives_a_break() -> None:
         await session.end()
 
     assert peer.states == {}
+
+
+async def test_closing_the_client_ends_what_waits() -> None:
+    class Mute(SumPeer):
+        async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
+            return True
+
+        async def on_open(self, stream: PeerStream, message: pb.Open) -> bool:
+            return len(self.opens) > 1
+
+    async with Mute() as peer:
+        client = client_of(peer)
+        await client.__aenter__()
+        opened, never_opened = client.session("sum"), client.session("sum")
+        session = await opened.__aenter__()
+        call = asyncio.create_task(session.step(1))
+        opening = asyncio.create_task(never_opened.__aenter__())
+        await until(lambda: len(peer.frames) == 1 and len(peer.opens) == 2)
+
+        await client.__aexit__(None, None, None)
+
+        for task in (call, opening):
+            with pytest.raises(StreamLost, match="the client was closed"):
+                await task
+
+
+async def test_a_server_of_another_kind_is_told_once_and_not_called_again() -> None:
+    class Other(SumPeer):
+        async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
+            raise Cut(grpc.StatusCode.UNAUTHENTICATED)
+
+    async with Other() as peer, client_of(peer) as client, client.session("sum") as session:
+        with pytest.raises(RemoteError):
+            await session.step(1)
+        await asyncio.sleep(0.2)  # Longer than any pause before another attempt.
+        assert len(peer.streams) == 1
+
+        async with client.session("sum"):
+            assert len(peer.streams) == 2

@@ -97,6 +97,7 @@ async def test_whoever_gets_a_session_later_gets_the_later_epoch(
     lives: Lives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening_module, "PIECE", 1)
+    monkeypatch.setattr(opening_module, "PIECES_AT_ONCE", 1)
     bench = lives.begin()
     creator = bench.client()
     await creator.open("first", "a")

@@ -148,7 +148,9 @@ async def test_another_course_never_meets_the_states_of_the_one_before(
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_a_session_without_an_ack_may_be_put_back_to_its_beginning(lives: Lives, restarts: bool) -> None:
+async def test_a_session_without_an_ack_may_be_put_back_to_its_beginning(
+    lives: Lives, restarts: bool
+) -> None:
     bench = lives.begin()
     client = bench.client(ME)
     opened = await client.open("a", attempt=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tidegate.errors import (
 from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.session.open_request import OpenMode
+from tidegate.session.snapshots import Snapshots
 
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
 
@@ -227,3 +229,18 @@ async def test_a_call_has_no_more_steps_than_a_frame(bench: SessionBench, caller
         await caller.step("a", 0, [1] * (LIMITS.max_frame_steps + 1), mode=CREATE)
 
     assert len(bench.manager.registry) == 0
+
+
+async def test_a_passivated_session_is_seen_as_durable_as_it_is(models: Path, tmp_path: Path) -> None:
+    bench = SessionBench(models, store=f"sqlite:///{tmp_path}/sessions.db")
+    caller = bench.caller()
+    await caller.step("a", 0, [1, 2], mode=CREATE)
+    await Snapshots(bench.manager).fork("a", "b")
+    await bench.passivate("b")
+
+    view = await caller.calls.view("b")
+    (_, listed), _ = await caller.calls.page("", "", 5)
+
+    assert (view.condition, view.next_step, view.durable_step) == (Condition.PASSIVATED, 2, 2)
+    assert (listed.session_id, listed.durable_step) in {("a", 0), ("b", 2)}
+    bench.close()

@@ -74,12 +74,17 @@ class SessionBench:
             table, slot = self.place(session_id)
             table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1 if by_s is None else by_s
 
+    async def passivate(self, *session_ids: str) -> None:
+        """Let detached sessions be in the store only."""
+        self.grow_idle(*session_ids)
+        await self.manager.tidy()
+        assert not self.in_memory() & set(session_ids)
+
     async def lose(self, session_id: str) -> None:
         """Let a tombstone be all that stays of a detached session."""
         place = self.place(session_id)
         grave = (int(place.table.number[place.slot]), place.next_step, 0, "a test")
-        self.grow_idle(session_id)
-        await self.manager.tidy()
+        await self.passivate(session_id)
         await self.manager.keeper.write(lambda store: store.bury([grave]))
         assert await self.condition(session_id) is Condition.GONE
 

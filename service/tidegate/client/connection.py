@@ -28,7 +28,7 @@ from tidegate.client.recovery import RecoveryOptions, delays_s
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
 from tidegate.client.unary import UnaryCaller
-from tidegate.errors import CapacityError, InvalidRequest, ModelMismatch, TidegateError
+from tidegate.errors import CapacityError, InternalError, InvalidRequest, ModelMismatch, TidegateError
 from tidegate.v1.model_pb2 import ModelVersion
 from tidegate.v1.session_pb2_grpc import SessionServiceStub
 
@@ -121,38 +121,42 @@ class Connection:
 
     async def _keep(self) -> None:
         delays = delays_s(self.recovery)
-        while True:
-            await self._is_wanted.wait()
-            stream = self._stream = SessionStream(self._stub, self._address)
-            self._attempt += 1
-            for group in list(self.groups):
-                self._attach(group, stream)
-            error = self._failure = await stream.ended()
-            await stream.aclose()
-            await self._stop_attaching()
-            if not heals(error):
-                self._give_up(error)
-            if stream.has_opened:
-                delays = delays_s(self.recovery)
-            hint_s = error.retry_after_s if isinstance(error, CapacityError) else None
-            await asyncio.sleep(max(next(delays), hint_s or 0.0))
+        try:
+            while True:
+                await self._is_wanted.wait()
+                stream = self._stream = SessionStream(self._stub, self._address)
+                self._attempt += 1
+                for group in self.groups:
+                    self._attach(group, stream)
+                error = self._failure = await stream.ended()
+                await stream.aclose()
+                await self._stop_attaching()
+                if not heals(error):
+                    self._give_up(error)
+                if stream.has_opened:
+                    delays = delays_s(self.recovery)
+                hint_s = error.retry_after_s if isinstance(error, CapacityError) else None
+                await asyncio.sleep(max(next(delays), hint_s or 0.0))
+        finally:
+            self._give_up(InternalError("the client's connection stopped"))
 
     def _attach(self, group: SessionGroup, stream: SessionStream) -> None:
+        if not group.roster.live.any():
+            return
         attachment = Attachment(group, stream, self._client_instance, self._attempt)
-        task = asyncio.create_task(self._attached(group, attachment), name="tidegate attachment")
+        task = asyncio.create_task(attachment.run(), name="tidegate attachment")
         self._attaching[group] = task
-        task.add_done_callback(lambda _: self._attaching.pop(group, None))
+        task.add_done_callback(lambda task: self._attached(group, task))
 
-    async def _attached(self, group: SessionGroup, attachment: Attachment) -> None:
-        try:
-            await attachment.run()
-        except TidegateError as error:
-            if heals(error):
-                return  # The stream has ended: the next one attaches the group.
-            if group.ready.done():
-                group.fail(error)
-            else:
-                group.ready.set_exception(error)
+    def _attached(self, group: SessionGroup, task: asyncio.Task[None]) -> None:
+        del self._attaching[group]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, TidegateError) and heals(error):
+            return  # The stream has ended: the next one attaches the group.
+        if isinstance(error, TidegateError):
+            self._refuse(group, error)
+        elif error is not None:
+            self._refuse(group, InternalError(f"session: not attached: {error!r}"))
 
     async def _stop_attaching(self) -> None:
         tasks = list(self._attaching.values())
@@ -161,19 +165,24 @@ class Connection:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _give_up(self, error: TidegateError) -> None:
+        self._is_wanted.clear()
         for group in list(self.groups):
-            if group.ready.done():
-                group.fail(error)
-            else:
-                group.ready.set_exception(error)
+            self._refuse(group, error)
+
+    def _refuse(self, group: SessionGroup, error: TidegateError) -> None:
+        if group.ready.done():
+            group.fail(error)
+        else:
+            group.ready.set_exception(error)
 
     def _drop(self, group: SessionGroup, error: TidegateError) -> None:
+        if not group.ready.done():
+            group.ready.set_exception(error)
         leaving.drop(group, error)
         self._forget(group)
 
     def _forget(self, group: SessionGroup) -> None:
         self.groups.discard(group)
-        group.ready.cancel()
         if group in self._attaching:
             self._attaching[group].cancel()
         if not self.groups:

@@ -250,8 +250,10 @@ class SessionGroup:
         """Every step of the call is answered or refused."""
         if self.pending is call:
             self.roster.next_steps = call.account.first_steps + call.account.applied
-            self.held.cut_off(self.roster.next_steps)
             self.pending = None
+            if call.account.errors:
+                self.held.cut_off(self.roster.next_steps)
+                self._drop_durable()
         if not call.done.done():
             call.done.set_result(None)
 

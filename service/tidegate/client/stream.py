@@ -167,15 +167,22 @@ class SessionStream:
     async def _write(self) -> None:
         # The reader learns of a broken call too, and tells everyone. Cancelling a write would cancel
         # the call, so the writer goes by itself once the stream has ended.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            while self.failure is None:
-                message = self._outbox.next_message(self._clock())
-                if message is None:
-                    self._wake_writer.clear()
-                    await self._wake_writer.wait()
-                else:
-                    await self._rpc.write(message)
-            await self._rpc.done_writing()
+        try:
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._write_all()
+        except Exception as error:
+            self._fail(InternalError(f"the client's writer stopped: {error!r}"))
+            raise
+
+    async def _write_all(self) -> None:
+        while self.failure is None:
+            message = self._outbox.next_message(self._clock())
+            if message is None:
+                self._wake_writer.clear()
+                await self._wake_writer.wait()
+            else:
+                await self._rpc.write(message)
+        await self._rpc.done_writing()
 
     async def _read(self) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from grpc import aio
 
-from tidegate.errors import InvalidRequest, Unsupported
+from tidegate.errors import InvalidRequest
 from tidegate.protocol.lifecycle import Condition
 from tidegate.protocol.resume import NO_EPOCH
 from tidegate.rpc import convert, tensors
@@ -20,6 +20,7 @@ from tidegate.session.inspecting import Inspector
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import OpenMode, OpenRequest
 from tidegate.session.single import SessionView, SingleCalls
+from tidegate.session.snapshots import Snapshots
 from tidegate.telemetry.metrics import Metrics
 from tidegate.v1 import session_pb2 as pb
 from tidegate.v1 import session_pb2_grpc, stream_pb2
@@ -44,6 +45,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self._calls = SingleCalls(manager)
         self._forecaster = Forecaster(manager)
         self._inspector = Inspector(manager)
+        self._snapshots = Snapshots(manager)
         self._metrics = metrics
         self._connections: set[Connection] = set()
 
@@ -108,20 +110,22 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def ForkSession(
         self, request: pb.ForkSessionRequest, context: UnaryContext
     ) -> pb.ForkSessionResponse:
-        """Not offered yet."""
-        raise _later("ForkSession")
+        """Begin a session with the state of another."""
+        view = await self._snapshots.fork(request.session_id, request.new_session_id)
+        return pb.ForkSessionResponse(session=_session(view))
 
     async def ExportSession(
         self, request: pb.ExportSessionRequest, context: UnaryContext
     ) -> pb.ExportSessionResponse:
-        """Not offered yet."""
-        raise _later("ExportSession")
+        """Copy the state of a session into a snapshot."""
+        return pb.ExportSessionResponse(snapshot=await self._snapshots.export(request.session_id))
 
     async def ImportSession(
         self, request: pb.ImportSessionRequest, context: UnaryContext
     ) -> pb.ImportSessionResponse:
-        """Not offered yet."""
-        raise _later("ImportSession")
+        """Begin a session with the state of a snapshot."""
+        view = await self._snapshots.restore(request.snapshot, request.session_id)
+        return pb.ImportSessionResponse(session=_session(view))
 
     async def ForecastSession(
         self, request: pb.ForecastSessionRequest, context: UnaryContext
@@ -174,7 +178,3 @@ def _session(view: SessionView) -> pb.Session:
         durable_step=view.durable_step,
         last_used_at=convert.timestamp(view.last_used_s),
     )
-
-
-def _later(method: str) -> Unsupported:
-    return Unsupported(f"{method} is not offered by this version of tidegate")

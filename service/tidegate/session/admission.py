@@ -53,8 +53,15 @@ def admit(finder: Finder, request: OpenRequest, i: int, known: Known) -> None:
 
 def _past(known: Place | StoredSession) -> _Past:
     if isinstance(known, StoredSession):
-        newest, durable = max(*known.steps, 0), max(min(known.steps), 0)
-        return _Past(known.model, known.creator, known.opener, known.attempt, known.epoch, newest, durable)
+        return _Past(
+            known.model,
+            known.creator,
+            known.opener,
+            known.attempt,
+            known.epoch,
+            known.next_step,
+            known.durable_step,
+        )
     table, slot = known
     return _Past(
         table.key,

@@ -127,7 +127,7 @@ class Closer:
             else:
                 assert isinstance(known, StoredSession), "only a known session can be ended"
                 await self._keeper.write(lambda store: store.end([known.number]))
-                return max(*known.steps, 0) if known.tombstone is None else known.tombstone.next_step
+                return known.next_step if known.tombstone is None else known.tombstone.next_step
         return (await ended)[0]
 
     def detach(self, table: SessionTable, slots: SlotArray) -> None:

@@ -46,7 +46,7 @@ class Finder:
         Raises:
             SessionLost: Its state was given up.
             SessionNotFound: No session has this id.
-            SessionExists: It is to be created, and exists.
+            SessionExists: It is to be created or imported, and exists.
             SessionBusy: A single call is to step it, and a stream holds it.
         """
         if not allowed(self.condition(known), event):
@@ -64,7 +64,6 @@ def _refusal(session_id: str, known: Known, event: Event) -> TidegateError:
             next_step=lost.next_step,
             durable_step=lost.durable_step,
         )
-    if event is Event.CREATE:
-        step = known.next_step if isinstance(known, Place) else max(known.steps)
-        return SessionExists(f"session {session_id!r} exists, at step {max(step, 0)}")
+    if event in (Event.CREATE, Event.IMPORT):
+        return SessionExists(f"session {session_id!r} exists, at step {known.next_step}")
     return SessionBusy(f"a stream holds session {session_id!r}: step it there, or resume it")

@@ -277,5 +277,5 @@ def _enter(table: SessionTable, slots: SlotArray, sessions: Sequence[StoredSessi
 def _unreadable(session: StoredSession) -> SessionLost:
     return SessionLost(
         f"session {session.session_id!r}: its stored state cannot be read: {session.damage or 'damaged'}",
-        next_step=max(0, *session.steps),
+        next_step=session.next_step,
     )

@@ -183,9 +183,9 @@ class SingleCalls:
         known = self._registry.find(session_id) or known
         condition = self._manager.finder.condition(known)
         if isinstance(known, StoredSession):
-            newest, base = max(*known.steps, 0), max(min(known.steps), 0)
+            durable_step = self._if_durable(known.durable_step)
             return SessionView(
-                session_id, known.model, condition, newest, self._if_durable(base), known.used_s
+                session_id, known.model, condition, known.next_step, durable_step, known.used_s
             )
         assert known is not None, "there is nothing to look at"
         idle_s = time.monotonic() - float(known.table.last_used_s[known.slot])

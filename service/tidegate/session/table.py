@@ -230,7 +230,9 @@ class SessionTable:
         """The states as the store keeps them: uint8 `[n, state_bytes]`; no batch may hold the slots."""
         arrays = self.model.runner.arena.read(slots)
         flat = [np.ascontiguousarray(a).reshape(len(slots), -1).view(np.uint8) for a in arrays]
-        return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+        if len(flat) == 1:
+            return flat[0]
+        return np.concatenate([np.empty((len(slots), 0), np.uint8), *flat], axis=1)
 
     def states_of(self, stored: Sequence[bytes | None]) -> list[Array]:
         """States as the arena takes them, from what `stored_bytes` gave; None is the initial state.

@@ -55,10 +55,13 @@ class SqliteStore:
         with self._database.reading() as connection:
             return reading.find(connection, session_ids)
 
-    def create(self, sessions: Sequence[NewSession]) -> None:
+    def create(self, sessions: Sequence[NewSession], states: StateBatch | None = None) -> None:
         """See `Store.create`."""
         with self._database.writing() as connection:
             writing.create(connection, sessions, self._max_sessions)
+            if states is not None:
+                taken = writing.write(connection, states)
+                assert taken.all(), "a state is of no session that begins"
 
     def claim(self, claims: Sequence[Claim]) -> None:
         """See `Store.claim`."""

@@ -39,7 +39,7 @@ class ModelKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session at step 0.
+    """A session that begins.
 
     Attributes:
         number: Not in use; greater than any that was.
@@ -105,6 +105,16 @@ class StoredSession:
     steps: tuple[int, int]
     damage: str = ""
     tombstone: Tombstone | None = None
+
+    @property
+    def next_step(self) -> int:
+        """Step of the newest state; 0 if there is none but the initial one."""
+        return max(0, *self.steps)
+
+    @property
+    def durable_step(self) -> int:
+        """Step of the older of two states, or of the only one: what the session may be resumed from."""
+        return min((step for step in self.steps if step != NO_STATE), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +199,12 @@ class Store(Protocol):
         """The known ones of these ids, tombstones included."""
         ...
 
-    def create(self, sessions: Sequence[NewSession]) -> None:
+    def create(self, sessions: Sequence[NewSession], states: StateBatch | None = None) -> None:
         """Add sessions.
+
+        Args:
+            sessions: Each begins with the initial state of its model, if it is not in `states`.
+            states: What the sessions of one model version begin with, under their own epochs.
 
         Raises:
             SessionExists: An id is known.

@@ -210,7 +210,7 @@ def _are_current(connection: sqlite3.Connection, numbers: list[int], epochs: lis
 
 
 def _expired(session: StoredSession) -> Grave:
-    step = max(0, *session.steps)
+    step = session.next_step
     since = datetime.fromtimestamp(min(max(session.used_s, 0.0), LATEST_S), UTC)
     return session.number, step, step, f"expired: not used since {since:%Y-%m-%d %H:%M:%S} UTC"
 
