@@ -22,30 +22,32 @@ from tidegate.protocol.resume import (
 )
 
 SMALL = range(-1, 5)
+TRUE = np.array([True])
 BEYOND_FLOAT64 = 2**60
 """Neighbouring numbers of this size are one and the same as a float64."""
 
 
-def scalar_choice(states: list[int], have: int, held_from: int) -> int:
+def scalar_choice(states: list[int], have: int, held_from: int, can_begin: bool) -> int:
     """The rule for one session: of the states that there are, those that the client can go on from."""
     exist = {step for step in states if step >= 0}
     if have == UNSET:
         return max((p for p in exist if p >= held_from), default=NO_STATE)
     possible = range(have if held_from == UNSET else held_from, have + 1)
-    return max((p for p in exist | {0} if p in possible), default=NO_STATE)
+    return max((p for p in exist | ({0} if can_begin else set()) if p in possible), default=NO_STATE)
 
 
-def test_every_small_resume_goes_on_where_the_scalar_rule_says() -> None:
+@pytest.mark.parametrize("can_begin", [False, True])
+def test_every_small_resume_goes_on_where_the_scalar_rule_says(can_begin: bool) -> None:
     cases = np.array(list(product(SMALL, repeat=5)))
 
-    chosen = choose_steps(cases[:, :3].T, cases[:, 3], cases[:, 4])
+    chosen = choose_steps(cases[:, :3].T, cases[:, 3], cases[:, 4], np.full(len(cases), can_begin))
 
-    assert chosen.tolist() == [scalar_choice(c[:3], c[3], c[4]) for c in cases.tolist()]
+    assert chosen.tolist() == [scalar_choice(c[:3], c[3], c[4], can_begin) for c in cases.tolist()]
     assert chosen.dtype == np.int64
 
 
 def test_small_resumes_reach_every_answer() -> None:
-    reached = {scalar_choice([a], have, held) for a, have, held in product(SMALL, repeat=3)}
+    reached = {scalar_choice([a], have, held, True) for a, have, held in product(SMALL, repeat=3)}
 
     assert reached == set(SMALL)
 
@@ -54,13 +56,15 @@ def test_small_resumes_reach_every_answer() -> None:
 def test_large_steps_are_told_apart(offset: int) -> None:
     have = np.array([BEYOND_FLOAT64])
 
-    chosen = choose_steps(np.array([[BEYOND_FLOAT64 + offset]]), have, have)
+    chosen = choose_steps(np.array([[BEYOND_FLOAT64 + offset]]), have, have, TRUE)
 
     assert chosen.tolist() == [BEYOND_FLOAT64 if offset == 0 else NO_STATE]
 
 
 def test_a_session_without_any_candidate_is_not_found() -> None:
-    assert choose_steps(np.zeros((0, 1), np.int64), np.array([3]), np.array([2])).tolist() == [NO_STATE]
+    none = np.zeros((0, 1), np.int64)
+
+    assert choose_steps(none, np.array([3]), np.array([2]), TRUE).tolist() == [NO_STATE]
 
 
 def scalar_verdict(stored: int, told: int, is_opener: bool) -> EpochVerdict:
@@ -128,6 +132,6 @@ STEPS = st.integers(-1, 2**62)
 def test_sessions_of_any_length_are_chosen_for_as_the_scalar_rule_says(rows: list[tuple[int, ...]]) -> None:
     cases = np.array(rows, np.int64)
 
-    chosen = choose_steps(cases[:, :3].T, cases[:, 3], cases[:, 4])
+    chosen = choose_steps(cases[:, :3].T, cases[:, 3], cases[:, 4], np.ones(len(cases), np.bool_))
 
-    assert chosen.tolist() == [scalar_choice(list(row[:3]), row[3], row[4]) for row in rows]
+    assert chosen.tolist() == [scalar_choice(list(row[:3]), row[3], row[4], True) for row in rows]

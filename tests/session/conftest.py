@@ -9,7 +9,7 @@ import pytest
 
 from support.odd_models import counter_package
 from support.onnx_models import lstm_package
-from support.session_bench import SessionBench
+from support.session_bench import Lives, SessionBench
 from tidegate.engine import engine as engine_module
 
 
@@ -29,6 +29,14 @@ async def bench(models: Path) -> AsyncIterator[SessionBench]:
     bench = SessionBench(models)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+async def lives(models: Path, tmp_path: Path) -> AsyncIterator[Lives]:
+    """Nobody lives yet."""
+    lives = Lives(models, tmp_path / "sessions.db")
+    yield lives
+    lives.end()
 
 
 @pytest.fixture

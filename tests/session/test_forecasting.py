@@ -68,7 +68,7 @@ class Sessions:
         return await self.forecaster.forecast(session_id, model, num_steps, future)
 
     def state_bytes(self, session_id: str) -> bytes:
-        table, slot = self.bench.manager.registry.get(session_id)
+        table, slot = self.bench.place(session_id)
         slots = np.array([slot], np.int32)
         return b"".join(s.tobytes() for s in table.model.runner.arena.read(slots))
 
@@ -111,7 +111,7 @@ async def test_the_session_is_untouched(sessions: Sessions) -> None:
     await sessions.forecast("a", 12, x=season_ahead(12))
 
     assert sessions.state_bytes("a") == before
-    assert sessions.bench.manager.registry.get("a").next_step == 9
+    assert sessions.bench.place("a").next_step == 9
     more = [await sessions.feed(name, HISTORY) for name in ("a", "twin")]
     assert more[0].tobytes() == more[1].tobytes()
 

@@ -31,7 +31,7 @@ LIMITS = SessionLimits(
     max_pending_bytes=4096,
     max_streams=3,
     detached_idle_timeout_s=100.0,
-    expire_after_s=1000.0,
+    expire_after_s=100_000.0,
     checkpoint_age_s=5.0,
     checkpoint_bytes_per_s=1 << 30,
     retry_after_s=2.5,
@@ -114,6 +114,20 @@ class SessionBench:
         """Let no call to the store end while the block lasts."""
         return _stalled(self.manager.keeper._thread)
 
+    @contextlib.contextmanager
+    def store_refuses(self) -> Iterator[None]:
+        """Let the store take nothing while the block lasts; it can still be read."""
+        self._forbid_writing(True)
+        try:
+            yield
+        finally:
+            self._forbid_writing(False)
+
+    def _forbid_writing(self, forbidden: bool) -> None:
+        keeper = self.manager.keeper
+        connection = keeper._store._database._connection  # type: ignore[attr-defined]
+        keeper._thread.submit(connection.execute, f"PRAGMA query_only = {int(forbidden)}").result()
+
     def value(self, name: str, **labels: str) -> float | None:
         """A metric's value."""
         return self.metrics.registry.get_sample_value(name, labels)
@@ -156,3 +170,24 @@ def _stalled(thread: ThreadPoolExecutor) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+class Lives:
+    """Servers one after the other on one store file."""
+
+    def __init__(self, models: Path, file: Path) -> None:
+        self.file = file
+        self._models = models
+        self._bench: SessionBench | None = None
+
+    def begin(self, *, max_sessions: int = MAX_SESSIONS) -> SessionBench:
+        """Start a server; the one before it dies with what it had not stored."""
+        self.end()
+        self._bench = SessionBench(self._models, store=f"sqlite:///{self.file}", max_sessions=max_sessions)
+        return self._bench
+
+    def end(self) -> None:
+        """Hold the books of the server that runs, and let it die."""
+        if self._bench is not None:
+            self._bench.close()
+            self._bench = None

@@ -96,6 +96,7 @@ class StreamClient:
         return await self.open(
             *session_ids,
             mode=OpenMode.RESUME,
+            model="",
             have=have,
             held_from=held_from,
             attempt=attempt,

@@ -27,13 +27,12 @@ async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = EVE
 
 
 async def until(check: Callable[[], object], within_s: float = EVENTUALLY_S) -> None:
-    """Let the other tasks of this process run until something is so.
+    """Let the other tasks of this event loop run until something is so.
 
     Raises:
         AssertionError: It never was.
     """
-
-    async def holds() -> bool:
-        return bool(check())
-
-    await eventually(holds, within_s)
+    deadline_s = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline_s, f"not so within {within_s} s"
+        await asyncio.sleep(0)

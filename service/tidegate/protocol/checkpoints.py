@@ -48,6 +48,10 @@ class PendingWrite:
     rows: RowArray
     number: int
 
+    def part(self, mask: BoolArray) -> PendingWrite:
+        """Those sessions for which `mask`, shape (n,), is true."""
+        return PendingWrite(self.slots[mask], self.steps[mask], self.rows[mask], self.number)
+
 
 class CheckpointBooks:
     """Base, head and ack of each slot's session.

@@ -34,18 +34,19 @@ NO_EPOCH = 0
 """Epoch of a client that was told none."""
 
 
-def choose_steps(candidates: IntArray, have: IntArray, held_from: IntArray) -> IntArray:
+def choose_steps(candidates: IntArray, have: IntArray, held_from: IntArray, can_begin: BoolArray) -> IntArray:
     """Choose the state that each session goes on from.
 
     That is the newest candidate in [held_from, have]. Without `have` there is no upper end, and
-    without `held_from` the lower end is `have`, or 0 if both are unset. The initial state can always
-    be made again, so a client that holds every input (or has no answer, and gives no `held_from`)
-    finds at least step 0; a client that does not say what it has gets only what exists.
+    without `held_from` the lower end is `have`, or 0 if both are unset. As long as the initial state is
+    the base it can be made again, so a client that holds every input (or has no answer, and gives no
+    `held_from`) finds at least step 0; a client that does not say what it has gets only what exists.
 
     Args:
         candidates: Steps of the states that exist of each session, NO_STATE for none, shape (k, n).
         have: Steps before this one are answered at the client, or UNSET, shape (n,).
         held_from: First input that the client can send, or UNSET, shape (n,).
+        can_begin: The initial state may be the base, shape (n,).
 
     Returns:
         The step of the chosen state, or NO_STATE, shape (n,), int64.
@@ -54,7 +55,7 @@ def choose_steps(candidates: IntArray, have: IntArray, held_from: IntArray) -> I
     lowest = np.where(held_from != UNSET, held_from, np.where(is_open, 0, have))
     fits = (candidates >= lowest) & (is_open | (candidates <= have))
     newest = np.where(fits, candidates, NO_STATE).max(axis=0, initial=NO_STATE)
-    remade = np.where((lowest == 0) & ~is_open, 0, NO_STATE)
+    remade = np.where(can_begin & (lowest == 0) & ~is_open, 0, NO_STATE)
     chosen: IntArray = np.maximum(newest, remade)
     return chosen
 

@@ -81,9 +81,13 @@ def _event(request: OpenRequest, past: _Past | None) -> Event:
     return Event.CREATE if request.mode is OpenMode.CREATE and not is_resent else Event.RESUME
 
 
+def _is_opener(request: OpenRequest, past: _Past) -> bool:
+    """Whether it is the client that opened the session last; clients without an instance are never the same."""
+    return bool(request.client_instance) and past.opener == request.client_instance
+
+
 def _check_attempt(request: OpenRequest, past: _Past) -> None:
-    same_client = bool(request.client_instance) and past.opener == request.client_instance
-    if same_client and request.attempt < past.attempt:
+    if _is_opener(request, past) and request.attempt < past.attempt:
         raise StaleAttempt(f"attempt: expected at least {past.attempt}, got {request.attempt}")
 
 
@@ -91,7 +95,7 @@ def _check_epoch(request: OpenRequest, i: int, past: _Past) -> None:
     told = request.epochs[i]
     if told in (NO_EPOCH, past.epoch):
         return
-    is_opener = np.array([past.opener == request.client_instance])
+    is_opener = np.array([_is_opener(request, past)])
     verdict = int(judge_epochs(np.array([past.epoch]), np.array([told]), is_opener)[0])
     if verdict != EpochVerdict.CURRENT:
         raise epoch_error(

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidegate.errors import StoreUnavailable
+from tidegate.errors import StoreFull, StoreUnavailable
 from tidegate.protocol.checkpoints import PendingWrite
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.registry import Registry
 from tidegate.session.stores.store import StateBatch
 from tidegate.session.stream import SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
+from tidegate.session.whole import to_the_end
 from tidegate.telemetry.incidents import incident
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import IntArray, SlotArray
@@ -89,8 +90,7 @@ class Checkpointer:
                 await asyncio.sleep(RETRY_S)
                 await self._keeper.probe()
             except Exception as error:
-                found = incident(error)
-                self._metrics.errors.labels(found.code, found.reason).inc()
+                self._report(error)
                 await asyncio.sleep(RETRY_S)
 
     async def save(self, table: SessionTable, slots: SlotArray, *, bytes_per_s: float = np.inf) -> None:
@@ -109,8 +109,12 @@ class Checkpointer:
         for start in range(0, len(slots), size):
             began_s = time.monotonic()
             piece = slots[start : start + size]
-            async with self._one_at_a_time:
-                await self._save_piece(table, piece)
+            try:
+                await to_the_end(self._save_piece(table, piece))
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # what one session met must not keep the others from being stored
+                self._report(error)
             pause_s = len(piece) * state_bytes / bytes_per_s - (time.monotonic() - began_s)
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
@@ -134,6 +138,16 @@ class Checkpointer:
     def num_dirty(self) -> int:
         """Sessions whose newest state the store does not have."""
         return sum(len(t.dirty(0, t.pool.capacity + 1)) for t in self._registry.tables())
+
+    async def enroll(self, table: SessionTable, slots: SlotArray) -> None:
+        """Give those sessions that began while the store failed a record there.
+
+        Raises:
+            StoreUnavailable: It still fails.
+            StoreFull: It has as many sessions as it may.
+        """
+        async with self._one_at_a_time:
+            await self._enroll(table, slots)
 
     async def settled(self) -> None:
         """Wait until what is on its way to the store has been entered in the books."""
@@ -159,28 +173,39 @@ class Checkpointer:
             await asyncio.sleep(max(0.0, until_next_s))
         self._metrics.checkpoint_age.set(time.monotonic() - began_s)
 
+    def _report(self, error: Exception) -> None:
+        found = incident(error)
+        self._metrics.errors.labels(found.code, found.reason).inc()
+
     async def _save_piece(self, table: SessionTable, slots: SlotArray) -> None:
-        numbers = table.number[slots]
-        await self._enroll(table, slots[~table.is_stored[slots]])
+        async with self._one_at_a_time:
+            numbers = table.number[slots]
+            try:
+                await self._enroll(table, slots)
+            except StoreFull as error:  # they stay in memory until others have gone
+                log.warning("new sessions have no record", extra={"why": str(error)})
+            await self._write(table, slots, numbers)
+
+    async def _write(self, table: SessionTable, slots: SlotArray, numbers: IntArray) -> None:
         piece = await table.model.engine.errands.look(lambda: self._copy(table, slots, numbers))
         if piece is None:
             return
         try:
             taken = await self._keeper.write(lambda store: store.write(piece.batch))
-            assert taken.all(), "the store has other sessions than the arena"
         except BaseException:
             table.books.failed(piece.write)
             raise
-        self._metrics.checkpoints.labels(*table.model.entry).inc(len(taken))
-        self.tell(table, table.books.written(piece.write))
+        table.books.failed(piece.write.part(~taken))
+        self._metrics.checkpoints.labels(*table.model.entry).inc(int(taken.sum()))
+        self.tell(table, table.books.written(piece.write.part(taken)))
+        assert taken.all(), "the store has other sessions than the arena"
 
     async def _enroll(self, table: SessionTable, slots: SlotArray) -> None:
-        """Give sessions that began while the store failed a record there."""
-        slots = slots[(table.number[slots] != 0) & ~table.frozen[slots]]
+        slots = slots[(table.number[slots] != 0) & ~table.is_stored[slots] & ~table.frozen[slots]]
         if not len(slots):
             return
         records = table.records(slots)
-        await self._keeper.write(lambda store: store.create(records))
+        await self._keeper.create(records)
         still = table.number[slots] == [record.number for record in records]
         table.is_stored[slots[still]] = True
 

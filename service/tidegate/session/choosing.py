@@ -38,6 +38,10 @@ class Chosen:
     steps: IntArray
     rows: RowArray
 
+    def first(self, count: int) -> Chosen:
+        """The first `count` of them."""
+        return Chosen(self.sessions[:count], self.steps[:count], self.rows[:count])
+
 
 def choose(
     sessions: Sequence[StoredSession], reaches: Sequence[Reach]
@@ -52,7 +56,9 @@ def choose(
     untouched = [0 if max(s.steps) == NO_STATE and not s.damage else NO_STATE for s in sessions]
     have = np.array([r.have for r in reaches], np.int64)
     held_from = np.array([r.held_from for r in reaches], np.int64)
-    picked = choose_steps(np.array([steps[:, 0], steps[:, 1], untouched]), have, held_from)
+    # Row 1 is written only once the base is in row 0.
+    can_begin = steps[:, 1] == NO_STATE
+    picked = choose_steps(np.array([steps[:, 0], steps[:, 1], untouched]), have, held_from, can_begin)
     good = np.flatnonzero(picked != NO_STATE)
     refused: dict[int, TidegateError] = {
         i: _no_state(sessions[i], reaches[i]) for i in np.flatnonzero(picked == NO_STATE).tolist()

@@ -104,7 +104,7 @@ class Creator:
         table.frozen[slots] = True
         try:
             records = table.records(slots)
-            await self._keeper.write(lambda store: store.create(records))
+            await self._keeper.create(records)
             table.is_stored[slots] = True
         except StoreUnavailable:  # said by the keeper; the sweep will try again
             table.is_stored[slots] = False

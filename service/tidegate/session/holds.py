@@ -15,11 +15,16 @@ from tidegate.session.whole import begin
 
 
 class Holds:
-    """Who works on which ids; it has those that somebody works on."""
+    """Who works on which ids."""
 
     def __init__(self) -> None:
         # Per id, what the last one who asked for it sets when done.
         self._last: dict[str, asyncio.Future[None]] = {}
+
+    @property
+    def held(self) -> Collection[str]:
+        """The ids that somebody works on, or waits to work on."""
+        return self._last.keys()
 
     @asynccontextmanager
     async def take(self, session_ids: Collection[str]) -> AsyncIterator[None]:
@@ -45,12 +50,6 @@ class Holds:
             yield free
         finally:
             self._release(free, done)
-
-    def __len__(self) -> int:
-        return len(self._last)
-
-    def __contains__(self, session_id: str) -> bool:
-        return session_id in self._last
 
     def _ask(self, session_ids: Iterable[str]) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tidegate.errors import StoreUnavailable
-from tidegate.session.stores.store import Store, StoreCounts
+from tidegate.session.stores.store import NewSession, Store, StoreCounts
+from tidegate.session.whole import begin
 from tidegate.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class StoreKeeper:
         self._last_epoch = 0
         self._counts = StoreCounts(0, 0, 0)
         self._failure = ""
+        self._joining: list[tuple[list[NewSession], asyncio.Future[None]]] = []
+        self._is_creating = False
         self.is_durable = store.is_durable
         self.on_change: Callable[[bool], None] = lambda _works: None
         metrics.store_ok.set(1)
@@ -56,9 +59,13 @@ class StoreKeeper:
         first, self._next_number = self._next_number, self._next_number + count
         return range(first, self._next_number)
 
-    def new_epoch(self) -> int:
-        """Microseconds since 1970, but always more than the last: it grows over all lives of an id."""
-        self._last_epoch = max(self._last_epoch + 1, time.time_ns() // 1000)
+    def new_epoch(self, after: int = 0) -> int:
+        """Microseconds since 1970, but always more than the last: it grows over all lives of an id.
+
+        Args:
+            after: It must be later than this one too: a clock may have been set back.
+        """
+        self._last_epoch = max(self._last_epoch + 1, after + 1, time.time_ns() // 1000)
         return self._last_epoch
 
     async def read(self, call: Callable[[Store], Result]) -> Result:
@@ -83,6 +90,45 @@ class StoreKeeper:
             raise
         self._recovered()
         return result
+
+    async def create(self, sessions: list[NewSession]) -> None:
+        """Add sessions; what many ask for while a commit is under way shares the next one.
+
+        Raises:
+            SessionExists: An id is known.
+            StoreFull: The store has as many sessions as it may.
+            StoreUnavailable: It did not take the change; nothing was changed.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._joining.append((sessions, done))
+        if len(self._joining) == 1 and not self._is_creating:
+            begin(self._create_all())
+        await asyncio.shield(done)
+
+    async def _create_all(self) -> None:
+        self._is_creating = True
+        while self._joining:
+            group, self._joining = self._joining, []
+            together = [session for sessions, _ in group for session in sessions]
+            if await self._create_group(together, [done for _, done in group], gives_up=len(group) == 1):
+                continue
+            for sessions, done in group:  # one of them may have spoilt it for all
+                await self._create_group(sessions, [done], gives_up=True)
+        self._is_creating = False
+
+    async def _create_group(
+        self, sessions: list[NewSession], waiting: list[asyncio.Future[None]], *, gives_up: bool
+    ) -> bool:
+        """Add sessions in one commit; whether those who wait have been told."""
+        try:
+            await self.write(lambda store: store.create(sessions))
+        except Exception as error:
+            for done in waiting if gives_up else ():
+                done.set_exception(error)
+            return gives_up
+        for done in waiting:
+            done.set_result(None)
+        return True
 
     async def probe(self) -> None:
         """Find out whether a store that failed takes writes again, and how much it holds."""

@@ -96,7 +96,7 @@ class SessionManager:
         self.creator = Creator(pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s)
         take_over = TakeOver(keeper, checkpointer, self.returner, self._streams)
         self._opener = Opener(
-            finder, self.holds, self.creator, self.returner, take_over, self._streams, limits
+            finder, self.holds, self.creator, self.returner, take_over, keeper, self._streams, limits
         )
         self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
         self._intake = Intake(checkpointer, limits)
@@ -135,7 +135,7 @@ class SessionManager:
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
         """Open sessions on a stream; see `Opener.open` for what it raises."""
         self.check_running()
-        return await self._opener.open(stream, request, self.keeper.new_epoch())
+        return await self._opener.open(stream, request)
 
     def submit(self, stream: SessionStream, request: FrameRequest) -> None:
         """Take a frame; see `Intake.submit` for what it raises."""

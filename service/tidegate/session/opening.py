@@ -7,10 +7,10 @@ can step it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from tidegate.session.admission import admit
 from tidegate.session.creating import Creator
 from tidegate.session.finding import Finder, Known
 from tidegate.session.holds import Holds
+from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import MAX_CLIENT_INSTANCE_BYTES, SessionLimits
 from tidegate.session.open_request import (
     OpenMode,
@@ -39,6 +40,10 @@ from tidegate.session.whole import to_the_end
 PIECE = 1024
 """Sessions opened before others get the event loop."""
 
+PIECES_AT_ONCE = 16
+"""Pieces of an open that are at work together: while one is being stored the next ones get ready, and
+share a commit."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
@@ -51,20 +56,11 @@ class _Opening:
     stream: SessionStream
     request: OpenRequest
     model: ModelKey | None
-    claimant: Claimant
     result: OpenResult
 
     def refuse(self, i: int, error: TidegateError) -> None:
         """The i-th session is not opened."""
         self.result.errors[i] = error.with_traceback(None)  # which would keep a frame for each
-
-    @contextmanager
-    def refusing(self, i: int) -> Iterator[None]:
-        """Refuse the i-th session with what the block raises."""
-        try:
-            yield
-        except TidegateError as error:
-            self.refuse(i, error)
 
 
 class Opener:
@@ -77,6 +73,7 @@ class Opener:
         creator: Creator,
         returner: Returner,
         take_over: TakeOver,
+        keeper: StoreKeeper,
         streams: dict[int, SessionStream],
         limits: SessionLimits,
     ) -> None:
@@ -85,16 +82,16 @@ class Opener:
         self._creator = creator
         self._returner = returner
         self._take_over = take_over
+        self._keeper = keeper
         self._streams = streams
         self._limits = limits
 
-    async def open(self, stream: SessionStream, request: OpenRequest, epoch: int) -> OpenResult:
+    async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
         """Open the sessions of a request; each succeeds or fails by itself.
 
         Args:
             stream: Who is to hold them.
             request: What the client asks for.
-            epoch: What the sessions' epochs are to be.
 
         Raises:
             InvalidRequest: The request's form is wrong.
@@ -105,16 +102,17 @@ class Opener:
         """
         self._check(request)
         stream.handles.check_room(len(request.session_ids))
-        claimant = Claimant(request.client_instance, request.attempt, epoch, time.time())
         async with AsyncExitStack() as until_opened:
             model = None
             if request.mode is not OpenMode.RESUME:
                 version = self._creator.version(request.model, request.version, request.sha256)
                 model = await until_opened.enter_async_context(version)
-            opening = _Opening(stream, request, model, claimant, _nothing_opened(request))
-            for start in range(0, len(request.session_ids), PIECE):
-                positions = range(start, min(start + PIECE, len(request.session_ids)))
-                await to_the_end(self._open_piece(opening, positions))
+            opening = _Opening(stream, request, model, _nothing_opened(request))
+            count = len(request.session_ids)
+            pieces = [range(start, min(start + PIECE, count)) for start in range(0, count, PIECE)]
+            for first in range(0, len(pieces), PIECES_AT_ONCE):
+                at_once = pieces[first : first + PIECES_AT_ONCE]
+                await asyncio.gather(*(to_the_end(self._open_piece(opening, piece)) for piece in at_once))
         return opening.result
 
     def _check(self, request: OpenRequest) -> None:
@@ -142,13 +140,17 @@ class Opener:
         by_id: dict[str, int] = {}
         for i in positions:
             if i not in opening.result.errors:
-                with opening.refusing(i):
-                    check_session_id(opening.request.session_ids[i])
-                    by_id[opening.request.session_ids[i]] = i
+                session_id = opening.request.session_ids[i]
+                try:
+                    check_session_id(session_id)
+                except TidegateError as error:
+                    opening.refuse(i, error)
+                else:
+                    by_id[session_id] = i
         async with self._holds.take(by_id):
             try:
                 known = await self._finder.find(list(by_id))
-                places = await self._bring_in(opening, by_id, known)
+                places = await self._bring_in(opening, by_id, known, self._claimant(opening.request, known))
             except TidegateError as error:
                 for i in by_id.values():
                     opening.refuse(i, error)
@@ -156,33 +158,42 @@ class Opener:
             if opening.stream.number in self._streams:
                 _attach(opening, places)
 
+    def _claimant(self, request: OpenRequest, known: dict[str, Known]) -> Claimant:
+        """Who opens; made while the ids are held, so that epochs grow in the order in which they change hands."""
+        epochs = (k.table.epoch[k.slot] if isinstance(k, Place) else k.epoch for k in known.values() if k)
+        epoch = self._keeper.new_epoch(int(max(epochs, default=0)))
+        return Claimant(request.client_instance, request.attempt, epoch, time.time())
+
     async def _bring_in(
-        self, opening: _Opening, by_id: dict[str, int], known: dict[str, Known]
+        self, opening: _Opening, by_id: dict[str, int], known: dict[str, Known], claimant: Claimant
     ) -> dict[int, Place]:
         """Let the sessions that may be opened be in memory, where their clients can go on with them."""
         new: dict[int, str] = {}
         live: dict[int, Place] = {}
         stored: dict[int, StoredSession] = {}
         for session_id, i in by_id.items():
-            with opening.refusing(i):
-                found = known.get(session_id)
+            found = known.get(session_id)
+            try:
                 admit(self._finder, opening.request, i, found)
-                if isinstance(found, Place):
-                    live[i] = found
-                elif found is not None:
-                    stored[i] = found
-                else:
-                    new[i] = session_id
+            except TidegateError as error:
+                opening.refuse(i, error)
+                continue
+            if isinstance(found, Place):
+                live[i] = found
+            elif found is not None:
+                stored[i] = found
+            else:
+                new[i] = session_id
         outcomes: dict[int, Place | TidegateError] = {}
         if live:
-            outcomes |= await self._take(opening, live)
+            outcomes |= await self._take(opening, live, claimant)
         if stored:
             reaches = [opening.request.reach(i) for i in stored]
-            back = await self._returner.restore(list(stored.values()), reaches, opening.claimant)
+            back = await self._returner.restore(list(stored.values()), reaches, claimant)
             outcomes |= zip(stored, back, strict=True)
         if new:
             assert opening.model is not None, "nothing is created without a model"
-            outcomes |= zip(new, await self._create(opening.model, new, opening.claimant), strict=True)
+            outcomes |= zip(new, await self._create(opening.model, new, claimant), strict=True)
         for i, outcome in outcomes.items():
             if not isinstance(outcome, Place):
                 opening.refuse(i, outcome)
@@ -196,12 +207,14 @@ class Opener:
         except TidegateError as error:  # the version has gone; the other sessions are as they were
             return [error] * len(new)
 
-    async def _take(self, opening: _Opening, live: dict[int, Place]) -> dict[int, Place | TidegateError]:
+    async def _take(
+        self, opening: _Opening, live: dict[int, Place], claimant: Claimant
+    ) -> dict[int, Place | TidegateError]:
         outcomes: dict[int, Place | TidegateError] = {}
         for table, places in _by_table(live):
             slots = np.array([place.slot for place in places.values()], np.int32)
             reaches = [opening.request.reach(i) for i in places]
-            errors = await self._take_over.take(table, slots, reaches, opening.claimant)
+            errors = await self._take_over.take(table, slots, reaches, claimant)
             for (i, place), error in zip(places.items(), errors, strict=True):
                 outcomes[i] = error or place
         return outcomes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tidegate.session.limits import SessionLimits
 from tidegate.session.registry import Registry
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.telemetry.metrics import Metrics
-from tidegate.tensor import BoolArray, SlotArray
+from tidegate.tensor import BoolArray, IntArray, SlotArray
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,22 @@ MAX_AHEAD = 4096
 EXPIRED_AT_ONCE = 1000
 """Sessions that expire in one call to the store; steps at other sessions wait for it."""
 
-CLOCK_MARGIN_S = 3600.0
-"""How far the store's times of use may lag behind memory's."""
+
+class _Numbers(Collection[int]):
+    """Session numbers. A set of a million would hold the event loop for a tenth of a second; sorting does not."""
+
+    def __init__(self, numbers: IntArray) -> None:
+        self._sorted = np.sort(numbers)
+
+    def __contains__(self, number: object) -> bool:
+        i = int(np.searchsorted(self._sorted, number))  # type: ignore[call-overload]
+        return i < len(self._sorted) and self._sorted[i] == number
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sorted.tolist())
+
+    def __len__(self) -> int:
+        return len(self._sorted)
 
 
 class Passivator:
@@ -63,7 +78,8 @@ class Passivator:
             return
         ahead = min(table.pool.capacity // AHEAD, MAX_AHEAD)
         try:
-            await self._passivate(table, self._oldest(table, max(missing, ahead)), "room")
+            slots = table.longest_detached(max(missing, ahead), self._in_work(table))
+            await self._passivate(table, slots, "room")
         except StoreUnavailable as error:
             log.warning("no room can be made", extra={"model": table.key.name, "why": str(error)})
 
@@ -91,11 +107,13 @@ class Passivator:
             How many.
         """
         age_s = self._limits.expire_after_s
-        spare = self._old_in_memory(time.monotonic() - age_s + CLOCK_MARGIN_S)
         before_s, count = time.time() - age_s, 0
         while True:
+            in_memory = self._in_memory()
             try:
-                gone = await self._keeper.write(lambda s: s.expire(before_s, EXPIRED_AT_ONCE, spare))
+                gone = await self._keeper.write(
+                    lambda s, n=in_memory: s.expire(before_s, EXPIRED_AT_ONCE, _Numbers(n))  # type: ignore[misc]
+                )
             except StoreUnavailable:
                 return count
             count += len(gone)
@@ -105,10 +123,15 @@ class Passivator:
             if len(gone) < EXPIRED_AT_ONCE:
                 return count
 
-    def _old_in_memory(self, since_s: float) -> set[int]:
-        """Numbers of sessions in memory that the store may think unused."""
-        old = [table.number[table.last_used_s < since_s] for table in self._registry.tables()]
-        return set(np.concatenate(old).tolist()) if old else set()
+    def _in_memory(self) -> IntArray:
+        """Numbers of the sessions in memory. The store may not have heard of them for long."""
+        numbers = [table.number[table.number != 0] for table in self._registry.tables()]
+        return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
+
+    def _in_work(self, table: SessionTable) -> SlotArray:
+        """Slots of the sessions that somebody works on."""
+        places = [self._registry.find(session_id) for session_id in self._holds.held]
+        return np.array([p.slot for p in places if p and p.table is table], np.int32)
 
     async def _passivate(self, table: SessionTable, slots: SlotArray, reason: str) -> int:
         async with self._holds.take_free([table.ids[slot] for slot in slots.tolist()]) as session_ids:
@@ -124,12 +147,6 @@ class Passivator:
                 "sessions passivated", extra={"count": len(gone), "model": table.key.name, "reason": reason}
             )
         return len(gone)
-
-    def _oldest(self, table: SessionTable, count: int) -> SlotArray:
-        """At most `count` detached sessions that nobody works on, of those that were used longest ago."""
-        slots = table.longest_detached(count + len(self._holds))
-        is_held = np.array([table.ids[slot] in self._holds for slot in slots.tolist()], np.bool_)
-        return slots[~is_held][:count]
 
     def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""

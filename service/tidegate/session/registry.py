@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from tidegate.protocol.lifecycle import Condition
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import SlotArray
+
+SLOT_MASK = (1 << 32) - 1
 
 
 class Place(NamedTuple):
@@ -33,8 +36,12 @@ class Registry:
     """The sessions in memory."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._places: dict[str, Place] = {}
+        # Number of the table << 32 | slot: a place as an object would cost a million sessions 64 MB.
+        self._places: dict[str, int] = {}
         self._tables: dict[LoadedModel, SessionTable] = {}
+        self._numbers: dict[SessionTable, int] = {}
+        self._by_number: dict[int, SessionTable] = {}
+        self._count = itertools.count()
         self._metrics = metrics
 
     def tables(self) -> list[SessionTable]:
@@ -46,6 +53,8 @@ class Registry:
         table = self._tables.get(model)
         if table is None:
             table = self._tables[model] = SessionTable(model)
+            number = self._numbers[table] = next(self._count)
+            self._by_number[number] = table
             self._show(table)
         return table
 
@@ -55,6 +64,7 @@ class Registry:
         if table is None:
             return
         assert table.num_sessions == 0, "a version with sessions is unloaded"
+        del self._by_number[self._numbers.pop(table)]
         labels = (model.manifest.name, model.manifest.version)
         for condition in (Condition.ATTACHED, Condition.DETACHED):
             self._metrics.sessions.remove(*labels, condition.name.lower())
@@ -63,12 +73,14 @@ class Registry:
 
     def find(self, session_id: str) -> Place | None:
         """Where a session is kept; None if none of this id is in memory."""
-        return self._places.get(session_id)
+        place = self._places.get(session_id)
+        return None if place is None else Place(self._by_number[place >> 32], place & SLOT_MASK)
 
     def add(self, table: SessionTable, slots: SlotArray) -> None:
         """Sessions have got slots; none of their ids may be in memory already."""
+        base = self._numbers[table] << 32
         for slot in slots.tolist():
-            self._places[table.ids[slot]] = Place(table, slot)
+            self._places[table.ids[slot]] = base | slot
 
     def condition(self, place: Place) -> Condition:
         """Where a session in memory is in its life."""

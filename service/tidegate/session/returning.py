@@ -152,6 +152,7 @@ class Returner:
         Returns:
             For each, why it stays as it is, or None.
         """
+        await self._checkpointer.enroll(table, slots)
         table.frozen[slots] = True
         try:
             await self._checkpointer.settled()
@@ -195,6 +196,10 @@ class Returner:
         table = self._registry.table_of(loaded)
         with loaded.in_use():
             await self._passivator.make_room(table, len(good))
+            # Before anything is forgotten in the store for a session that finds no room.
+            room = table.pool.num_free
+            results |= {i: table.full(self._retry_after_s) for i in good[room:]}
+            good, chosen = good[:room], chosen.first(room)
             found = await self._fetch(table, chosen, claimant)
         for i, session in zip(good, chosen.sessions, strict=True):
             if session.session_id not in found:

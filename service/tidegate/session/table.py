@@ -188,12 +188,19 @@ class SessionTable:
         self.pool.release(slots)
 
     def idle_since(self, time_s: float) -> SlotArray:
-        """Detached sessions that nobody has used since `time_s` (monotonic)."""
-        return np.flatnonzero((self.owner == NO_STREAM) & (self.last_used_s < time_s)).astype(np.int32)
+        """Detached sessions that nobody has used since `time_s` (monotonic), but for those about to go."""
+        idle = (self.owner == NO_STREAM) & (self.last_used_s < time_s) & ~self.frozen
+        return np.flatnonzero(idle).astype(np.int32)
 
-    def longest_detached(self, count: int) -> SlotArray:
-        """At most `count` detached sessions, those that have not been used for longest."""
-        slots = self.idle_since(np.inf)
+    def longest_detached(self, count: int, spare: SlotArray) -> SlotArray:
+        """At most `count` detached sessions for which nothing waits: those not used for longest.
+
+        Args:
+            count: How many are wanted.
+            spare: Slots that are not taken.
+        """
+        slots: SlotArray = np.setdiff1d(self.idle_since(np.inf), spare, assume_unique=True)
+        slots = slots[self.accepted[slots] == self.next_step[slots]]
         if len(slots) > count:
             slots = slots[np.argpartition(self.last_used_s[slots], count)[:count]]
         return slots

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tidegate.errors import Displaced, StoreUnavailable, TidegateError
-from tidegate.protocol.resume import NO_STATE, choose_steps, no_state_error
+from tidegate.protocol.checkpoints import NO_ROW
+from tidegate.protocol.resume import NO_STATE, UNSET, choose_steps, no_state_error
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.choosing import Reach
 from tidegate.session.handles import HandleStatus
@@ -20,7 +21,7 @@ from tidegate.session.returning import Claimant, Returner
 from tidegate.session.stores.store import FORGET_NOTHING
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.tensor import SlotArray
+from tidegate.tensor import IntArray, SlotArray
 
 
 class TakeOver:
@@ -58,7 +59,8 @@ class TakeOver:
         # What the batch that runs leaves is what there will be to choose from.
         expected = np.array(table.model.engine.expected_steps(slots), np.int64)
         stored = np.array([expected, books.base_step[slots], books.head_step[slots]])
-        served = choose_steps(stored, have, held_from) != NO_STATE
+        can_begin = books.base_row[slots] == NO_ROW
+        served = choose_steps(stored, have, held_from, can_begin) != NO_STATE
         errors: list[TidegateError | None] = [None] * len(slots)
         for n in np.flatnonzero(~served).tolist():
             steps, durable_step = stored[:, n].tolist(), int(stored[1, n])
@@ -68,8 +70,9 @@ class TakeOver:
         self._displace(table, slots[served])
         await table.model.engine.settle(slots[served])
         live = table.next_step[slots]
-        goes_on = served & (choose_steps(live[np.newaxis], have, held_from) == live)
+        goes_on = served & (choose_steps(live[np.newaxis], have, held_from, can_begin) == live)
         await self._claim(table, slots[goes_on], claimant)
+        await self._go_on(table, slots[goes_on], have[goes_on])
         back = np.flatnonzero(served & ~goes_on)
         if len(back):
             rewound = await self._rewind(table, slots[back], [reaches[n] for n in back.tolist()], claimant)
@@ -120,6 +123,19 @@ class TakeOver:
             return
         finally:
             table.frozen[slots] = False
+
+    async def _go_on(self, table: SessionTable, slots: SlotArray, have: IntArray) -> None:
+        """Enter what clients say that they have.
+
+        A client that does not say it can go on from here alone, so this state is stored before it is told.
+        """
+        live, is_open = table.next_step[slots], have == UNSET
+        moved = table.books.ack(slots, np.where(is_open, live, np.minimum(have, live)))
+        self._checkpointer.tell(table, moved)
+        try:
+            await self._checkpointer.save(table, slots[is_open])
+        except StoreUnavailable:  # said by the keeper; its durable step says the rest
+            return
 
     async def _rewind(
         self, table: SessionTable, slots: SlotArray, reaches: list[Reach], claimant: Claimant

@@ -19,7 +19,7 @@ class Rules:
     def choose(self, candidates: list[int], have: int, held_from: int) -> int:
         """The step to go on from."""
         columns = np.array(candidates, np.int64)[:, None]
-        return int(choose_steps(columns, np.array([have]), np.array([held_from]))[0])
+        return int(choose_steps(columns, np.array([have]), np.array([held_from]), np.array([True]))[0])
 
     def judge(self, stored: int, told: int, is_opener: bool) -> EpochVerdict:
         """What the epochs say."""
