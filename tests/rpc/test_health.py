@@ -38,7 +38,7 @@ async def test_a_service_is_serving_from_ready_to_stopping(service: str) -> None
     health = Health()
     async with serving(health) as channel:
         seen = [await check(channel, service)]
-        await health.set_ready()
+        await health.set_ready(store_works=True)
         seen.append(await check(channel, service))
         await health.set_stopping()
         seen.append(await check(channel, service))
@@ -50,7 +50,7 @@ async def test_nothing_is_serving_again_after_stopping() -> None:
     health = Health()
     async with serving(health) as channel:
         await health.set_stopping()
-        await health.set_ready()
+        await health.set_ready(store_works=True)
         await health.set_model("co2", ok=True)
 
         assert await check(channel) == Status.NOT_SERVING
@@ -59,7 +59,7 @@ async def test_nothing_is_serving_again_after_stopping() -> None:
 async def test_a_model_has_an_entry_of_its_own() -> None:
     health = Health()
     async with serving(health) as channel:
-        await health.set_ready()
+        await health.set_ready(store_works=True)
         await health.set_model("co2", ok=True)
         await health.set_model("tide", ok=False)
 
@@ -75,12 +75,24 @@ async def test_an_unknown_service_is_not_found() -> None:
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_store_that_fails_is_told_beside_a_server_that_serves() -> None:
+    health = Health()
+    async with serving(health) as channel:
+        await health.set_ready(store_works=True)
+        before = await check(channel, "tidegate.store")
+        await health.set_store(works=False)
+
+        assert before == Status.SERVING
+        assert await check(channel, "tidegate.store") == Status.NOT_SERVING
+        assert await check(channel) == Status.SERVING
+
+
 async def test_a_watcher_is_told_of_each_change() -> None:
     health = Health()
     async with serving(health) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         seen = [(await watch.read()).status]
-        await health.set_ready()
+        await health.set_ready(store_works=True)
         seen.append((await watch.read()).status)
         await health.set_stopping()
         seen.append((await watch.read()).status)

@@ -40,7 +40,7 @@ class Health:
 
     async def set_ready(self, *, store_works: bool) -> None:
         """The server takes work from now on."""
-        await self.set_store(store_works)
+        await self.set_store(works=store_works)
         for service in ("", *SERVICES):
             await self._servicer.set(service, _SERVING)
 
@@ -52,7 +52,7 @@ class Health:
         """A version of the model can, or can no longer, be stepped."""
         await self._servicer.set(MODEL_PREFIX + name, _SERVING if ok else _NOT_SERVING)
 
-    async def set_store(self, works: bool) -> None:
+    async def set_store(self, *, works: bool) -> None:
         """The store takes, or no longer takes, what it is given."""
         await self._servicer.set(STORE, _SERVING if works else _NOT_SERVING)
 

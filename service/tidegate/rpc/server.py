@@ -43,7 +43,7 @@ class GrpcServer:
 
     def show_store(self, works: bool) -> None:
         """Let the health service tell whether the store takes what it is given."""
-        self._begin(self.health.set_store(works))
+        self._begin(self.health.set_store(works=works))
 
     async def stop(self, grace_s: float) -> None:
         """Answer what was sent, refuse what is new, and close.
