@@ -17,6 +17,7 @@ import numpy as np
 
 from tidegate.errors import SessionExists, StoreFull
 from tidegate.session.stores import reading, records
+from tidegate.session.stores.columns import cell, column, positions
 from tidegate.session.stores.reading import KnownRow
 from tidegate.session.stores.schema import (
     SESSION_TABLES,
@@ -40,6 +41,23 @@ log = logging.getLogger(__name__)
 
 LATEST_S = 253_402_300_799.0
 """The end of the year 9999: times of use are under no checksum, and Python writes no later ones."""
+
+WRITE_USES = f"""
+INSERT INTO uses SELECT number, {cell("used_us")} / 1e6 FROM json_each(:positions) CROSS JOIN sessions
+    ON number = {cell("numbers")} AND epoch = {cell("epochs")} AND lost_s IS NULL
+WHERE true ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s
+"""  # noqa: S608 - the names are ours
+"""Counts the sessions that a batch of states may go to."""
+
+WRITE_STATES = [
+    f"""
+INSERT INTO {table} SELECT {cell("numbers")}, {cell("steps")}, {cell("epochs")},
+    substr(:records, value * :record_bytes + 1, :record_bytes) FROM json_each(:positions)
+WHERE true ON CONFLICT (number) DO UPDATE
+    SET step = excluded.step, epoch = excluded.epoch, record = excluded.record
+"""  # noqa: S608 - as above
+    for table in STATE_TABLES
+]
 
 Grave = tuple[int, int, int, str]
 """Session number, next step, durable step, reason."""
@@ -88,31 +106,29 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
 
 
 def write(connection: sqlite3.Connection, batch: StateBatch) -> BoolArray:
-    """See `Store.write`."""
-    numbers, epochs = batch.numbers.tolist(), batch.epochs.tolist()
-    used = connection.executemany(
-        "INSERT INTO uses SELECT ?1, ?2 FROM sessions WHERE number = ?1 AND epoch = ?3 AND lost_s IS NULL"
-        " ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s",
-        zip(numbers, batch.used_s.tolist(), epochs, strict=True),
-    )
+    """See `Store.write`.
+
+    Each table is written by one statement: one for each row would need Python's lock as often, which a busy
+    event loop gives up only now and then.
+    """
+    packed = records.pack(batch)
+    values = {
+        "numbers": column(batch.numbers),
+        "epochs": column(batch.epochs),
+        "steps": column(batch.steps),
+        "used_us": column((batch.used_s * 1e6).astype(np.int64)),
+        "records": packed,
+        "record_bytes": packed.shape[1],
+    }
+    used = connection.execute(WRITE_USES, {**values, "positions": positions(np.arange(len(batch)))})
     if used.rowcount == len(batch):
         taken = np.ones(len(batch), np.bool_)
     else:
-        taken = _are_current(connection, numbers, epochs)
-    packed = records.pack(batch)
-    for row, table in enumerate(STATE_TABLES):
+        taken = _are_current(connection, batch.numbers.tolist(), batch.epochs.tolist())
+    for row, statement in enumerate(WRITE_STATES):
         mine = np.flatnonzero(taken & (batch.rows == row))
-        connection.executemany(
-            f"INSERT INTO {table} VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"  # noqa: S608
-            " SET step = excluded.step, epoch = excluded.epoch, record = excluded.record",
-            zip(
-                batch.numbers[mine].tolist(),
-                batch.steps[mine].tolist(),
-                batch.epochs[mine].tolist(),
-                map(packed.__getitem__, mine.tolist()),
-                strict=True,
-            ),
-        )
+        if len(mine):
+            connection.execute(statement, {**values, "positions": positions(mine)})
     return taken
 
 
