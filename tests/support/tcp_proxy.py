@@ -8,6 +8,16 @@ from contextlib import suppress
 CHUNK_BYTES = 64 * 1024
 
 
+class _Flow:
+    """Whether bytes pass, each way."""
+
+    def __init__(self) -> None:
+        self.forth = asyncio.Event()
+        self.back = asyncio.Event()
+        self.forth.set()
+        self.back.set()
+
+
 class TcpProxy:
     """Forwards connections to a port; use it as `async with TcpProxy(port) as proxy`.
 
@@ -23,8 +33,7 @@ class TcpProxy:
         self.address = ""
         self.num_accepted = 0
         self.num_bytes_back = 0
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._flow = _Flow()
         self._refuses = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -48,13 +57,27 @@ class TcpProxy:
             writer.transport.abort()
         self._writers.clear()
 
-    def freeze(self) -> None:
-        """Forward nothing more, and close nothing: both sides see a peer that is silent."""
-        self._flows.clear()
+    def freeze(self, *, forth: bool = True, back: bool = True) -> None:
+        """Forward nothing more, and close nothing: both sides see a peer that is silent.
+
+        Args:
+            forth: Nothing goes to the target.
+            back: Nothing comes from it.
+        """
+        if forth:
+            self._flow.forth.clear()
+        if back:
+            self._flow.back.clear()
 
     def thaw(self) -> None:
         """Forward again, what was held back too."""
-        self._flows.set()
+        self._flow.forth.set()
+        self._flow.back.set()
+
+    def strand(self) -> None:
+        """Freeze the connections that there are, for good; new ones are forwarded."""
+        self.freeze()
+        self._flow = _Flow()
 
     def refuse(self) -> None:
         """Cut every connection, and every new one at once."""
@@ -75,17 +98,23 @@ class TcpProxy:
             return
         self.num_accepted += 1
         self._writers |= {writer, far_writer}
-        for source, sink, is_back in ((reader, far_writer, False), (far_reader, writer, True)):
-            task = asyncio.create_task(self._forward(source, sink, is_back=is_back))
+        flow = self._flow
+        for source, sink, flows in ((reader, far_writer, flow.forth), (far_reader, writer, flow.back)):
+            task = asyncio.create_task(self._forward(source, sink, flows, is_back=sink is writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _forward(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_back: bool
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        flows: asyncio.Event,
+        *,
+        is_back: bool,
     ) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK_BYTES):
-                await self._flows.wait()
+                await flows.wait()
                 sink.write(data)
                 await sink.drain()
                 self.num_bytes_back += len(data) * is_back
