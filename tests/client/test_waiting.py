@@ -13,7 +13,8 @@ from support.peers import CutsOnce
 from support.quick_client import client_of
 from support.sum_peer import SumPeer
 from support.waiting import until
-from tidegate.client import CallTimedOut
+from tidegate.client import CallTimedOut, StreamLost
+from tidegate.errors import ArenaFull
 from tidegate.v1 import stream_pb2 as pb
 
 
@@ -159,3 +160,44 @@ async def test_ending_a_session_survives_a_break() -> None:
         await session.end()
 
     assert peer.states == {}
+
+
+async def test_what_is_opened_too_late_is_given_back() -> None:
+    class Late(SumPeer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_answer = asyncio.Event()
+
+        async def on_open(self, stream: PeerStream, message: pb.Open) -> bool:
+            await self.may_answer.wait()
+            return False
+
+    async with Late() as peer, client_of(peer, open_timeout_s=0.1) as client:
+        with pytest.raises(StreamLost, match="no answer"):
+            async with client.session("sum", "s"):
+                pass
+        peer.may_answer.set()
+        await until(lambda: peer.closes)
+
+    assert peer.closes[0].mode == pb.CLOSE_MODE_DETACH
+    assert peer.closes[0].handles == [peer.streams[0].handle_of("s")]
+
+
+async def test_a_fleet_that_finds_no_room_in_time_gives_back_what_it_has() -> None:
+    class Full(SumPeer):
+        async def on_open(self, stream: PeerStream, message: pb.Open) -> bool:
+            if "a" in message.session_ids:
+                return False
+            error = refusal("RESOURCE_EXHAUSTED", "ARENA_FULL", retry_after_s=0.02)
+            await stream.write(pb.StreamResponse(error=pb.StreamError(open_id=message.open_id, error=error)))
+            return True
+
+    peer = Full()
+    peer.limits.max_open_sessions = 1
+    async with peer, client_of(peer, open_timeout_s=0.2) as client:
+        with pytest.raises(ArenaFull):
+            async with client.fleet("sum", ["a", "b"]):
+                pass
+        await until(lambda: peer.closes)
+
+    assert peer.closes[0].handles == [peer.streams[0].handle_of("a")]

@@ -28,6 +28,7 @@ class SumPeer:
         resumes: Every session that was resumed.
         opens: Every open.
         frames: Every frame, with the number of its stream.
+        closes: Every close.
         acks: The newest acknowledged step of each session id.
         durable: What is reported as durable after a frame, per session id; nothing by default.
         limits: As `Opened` tells them.
@@ -39,6 +40,7 @@ class SumPeer:
         self.resumes: list[Resume] = []
         self.opens: list[pb.Open] = []
         self.frames: list[tuple[int, pb.Frame]] = []
+        self.closes: list[pb.Close] = []
         self.acks: dict[str, int] = {}
         self.limits = pb.Limits(
             max_frame_rows=1000,
@@ -164,6 +166,7 @@ class SumPeer:
             case "ack":
                 self._take_ack(stream, message.ack)
             case "close":
+                self.closes.append(message.close)
                 closed = pb.Closed(
                     close_id=message.close.close_id,
                     next_steps=[len(self.states[stream.ids[h]]) - 1 for h in message.close.handles],

@@ -51,6 +51,7 @@ class Attachment:
         self._reached: IntArray = np.zeros(len(group.roster), np.int64)
         self._versions: set[tuple[str, str, str]] = set()
         self._refused: dict[int, TidegateError] = {}
+        self._given: list[IntArray] = []
 
     async def run(self) -> None:
         """Attach the sessions, and tell the group.
@@ -61,8 +62,8 @@ class Attachment:
         try:
             await self._open_all()
         except asyncio.CancelledError:
-            if self._group.is_left:
-                self._stream.give_back(self._roster.handles[self._roster.handles != 0])
+            if self._group.is_left and self._given:
+                self._stream.give_back(np.concatenate(self._given))
             raise
         had = self._reached if self._is_first else self._have
         self._group.attached(self._stream, self._reached, had, self._versions)
@@ -112,10 +113,12 @@ class Attachment:
         roster.outlives_server = opened.limits.durable
         self._versions |= {(m.name, m.version, m.sha256) for m in opened.models}
         refused = {int(rows[e.index]): from_message(e.error) for e in opened.errors}
-        given = np.array(opened.handles, np.int64) != 0
+        handles = np.array(opened.handles, np.int64)
+        given = handles != 0
         mine = rows[given]
+        self._given.append(handles[given])
         self._reached[mine] = np.array(opened.next_steps, np.int64)[given]
-        roster.handles[mine] = np.array(opened.handles, np.int64)[given]
+        roster.handles[mine] = handles[given]
         if opened.epochs:
             roster.epochs[mine] = np.array(opened.epochs, np.int64)[given]
         self._group.reopened(mine, np.array(opened.durable_steps, np.int64)[given], self._reached)

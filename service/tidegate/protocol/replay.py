@@ -7,7 +7,7 @@ durable.
 What always holds: the steps held of a row are in one piece, from `held_from` to its next step; inputs
 are copies, so a caller may write over its own arrays. Inputs lie in blocks of whole calls, each twice
 as long as the last up to a limit, so a step costs its own bytes and little more, and long runs of
-single steps leave in few frames.
+single steps leave in few frames. The memory of a block is freed with its last step.
 
 No I/O, no clock. A client with a byte limit asks `num_bytes`.
 """
@@ -24,7 +24,11 @@ from tidegate.protocol.cutting import FrameCaps, classes, cut
 from tidegate.tensor import Array, BoolArray, IntArray
 
 MAX_BLOCK_BYTES = 64 * 1024
-"""A block that would be longer than this holds one call."""
+"""A block grows to this, or to `MIN_BLOCK_STEPS`; a longer call is a block of its own."""
+
+MIN_BLOCK_STEPS = 16
+"""Steps that a block may hold however many bytes they have: of a large fleet, one step's inputs are fewer
+bytes than what a block keeps about its rows."""
 
 ROW_BYTES = 16
 """What a block keeps about a row beside its inputs: two step numbers."""
@@ -54,6 +58,7 @@ class _Block:
         self.first_steps = first_steps.copy()
         self.stops = first_steps.copy()
         self.used = 0
+        self.dropped = 0
         self._arrays = [np.empty((len(x), capacity, *x.shape[2:]), x.dtype) for x in inputs]
 
     @property
@@ -69,7 +74,7 @@ class _Block:
     @property
     def num_bytes(self) -> int:
         """Bytes of the inputs held, and of the numbers beside them."""
-        return self.used * self.column_bytes + ROW_BYTES * len(self.stops)
+        return (self.used - self.dropped) * self.column_bytes + ROW_BYTES * len(self.stops)
 
     def takes(self, first_steps: IntArray, num_steps: int, live: BoolArray) -> bool:
         """Whether these steps follow those of every live row, and there is room."""
@@ -84,6 +89,11 @@ class _Block:
         self.used = until
         self.stops[live] = self.first_steps[live] + until
         return views
+
+    def drop_before(self, steps: IntArray) -> None:
+        open_rows = self.stops > steps
+        passed = int((steps[open_rows] - self.first_steps[open_rows]).min())
+        self.dropped = max(self.dropped, passed)
 
     def chunk(self, rows: IntArray, start: int, num_steps: int) -> list[bytes]:
         return [x[rows, start : start + num_steps].tobytes() for x in self._arrays]
@@ -132,13 +142,17 @@ class HeldInputs:
             np.minimum(self._blocks[-1].stops, next_steps, out=self._blocks[-1].stops)
 
     def drop_before(self, steps: IntArray) -> None:
-        """Forget what need not be sent again, in whole blocks: the steps before these numbers.
+        """Forget what need not be sent again: the steps before these numbers, as far as all rows allow.
 
         Args:
             steps: Per row, shape (n,).
         """
         while self._blocks and (self._blocks[0].stops <= steps).all():
             self.num_bytes -= self._blocks.popleft().num_bytes
+        if self._blocks:
+            before = self._blocks[0].num_bytes
+            self._blocks[0].drop_before(steps)
+            self.num_bytes += self._blocks[0].num_bytes - before
 
     def clear(self) -> None:
         """Forget everything."""
@@ -151,7 +165,10 @@ class HeldInputs:
         Args:
             next_steps: Where a row of which nothing is held goes on, shape (n,).
         """
-        return (self._blocks[0].first_steps if self._blocks else next_steps).copy()
+        if not self._blocks:
+            return next_steps.copy()
+        first = self._blocks[0]
+        return np.minimum(first.first_steps + first.dropped, first.stops)
 
     def pieces(self, start: IntArray, stop: IntArray, caps: FrameCaps) -> Iterator[Piece]:
         """Cut the steps [start, stop) of each row into frames, in the order of steps.
@@ -175,5 +192,6 @@ class HeldInputs:
 
     def _next_capacity(self, inputs: Sequence[Array]) -> int:
         column_bytes = sum(x[:, :1].nbytes for x in inputs)
-        self._capacity = max(1, min(2 * self._capacity, MAX_BLOCK_BYTES // max(1, column_bytes)))
+        longest = max(MIN_BLOCK_STEPS, MAX_BLOCK_BYTES // max(1, column_bytes))
+        self._capacity = min(2 * self._capacity, longest)
         return self._capacity
