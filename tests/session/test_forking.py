@@ -95,19 +95,23 @@ async def test_what_happens_to_the_fork_does_not_happen_to_the_original(
     assert await caller.step("a", 2, [4]) == ([7], 3)
 
 
-async def test_a_fork_between_two_slices_of_a_history_has_the_state_of_its_step(
+async def test_a_fork_waits_for_the_slice_that_runs_and_has_the_state_behind_it(
     bench: SessionBench, snapshots: Snapshots, in_thread: None
 ) -> None:
     client = bench.client()
     (handle,) = (await client.open("a")).handles
-    sent = client.send([handle], [0], np.ones((1, 20, 2), np.float32))
+    engine = bench.place("a").table.model.engine
+    with bench.engine_stalls():
+        sent = client.send([handle], [0], np.ones((1, 20, 2), np.float32))
+        await until(lambda: bench.runs("a"))
+        task = asyncio.create_task(snapshots.fork("a", "b"))
+        await until(lambda: engine.errands.is_busy)
 
-    view = await snapshots.fork("a", "b")
+    view = await task
 
     await sent.done.wait()
-    answers, _ = await bench.caller().step("b", view.next_step, [1])
-    assert 0 < view.next_step < 20
-    assert answers == [view.next_step + 1]
+    assert view.next_step == 4
+    assert await bench.caller().step("b", 4, [1]) == ([5], 5)
 
 
 async def test_the_new_session_is_stored_with_its_state_before_the_answer(
