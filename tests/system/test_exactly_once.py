@@ -8,8 +8,6 @@ forgets nothing at once, so a step that is lost, repeated or out of order change
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,6 @@ from support.pace import Pace
 from support.restarting import RestartingServer
 from tidegate.client import AsyncClient
 
-SEED_VARIABLE = "TIDEGATE_TEST_SEED"
 NUM_CRASHES = 20
 MOMENT_S = 0.02
 """A crash comes so long, on average, after the row that calls for it."""
@@ -32,14 +29,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("machines")
     machine_package(repository)
     return repository
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    """The moments of a run; its seed is shown when the test fails."""
-    seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbits(32))
-    print(f"{SEED_VARIABLE}={seed}")  # noqa: T201
-    return np.random.default_rng(seed)
 
 
 async def in_peace(models: Path, folder: Path, machines: Machines) -> dict[str, bytes]:
