@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import grpc
 import grpc.aio
 
 from tidegate.client import leaving
@@ -136,9 +138,23 @@ class Connection:
                 if stream.has_opened:
                     delays = delays_s(self.recovery)
                 hint_s = error.retry_after_s if isinstance(error, CapacityError) else None
-                await asyncio.sleep(max(next(delays), hint_s or 0.0))
+                await self._pause(max(next(delays), hint_s or 0.0))
         finally:
             self._give_up(InternalError("the client's connection stopped"))
+
+    async def _pause(self, longest_s: float) -> None:
+        """Wait before the next attempt; less if gRPC finds a lost server before that."""
+        state = self._channel.get_state()
+        if state is grpc.ChannelConnectivity.READY:
+            await asyncio.sleep(longest_s)  # The server is there and wants to be left alone.
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                while state is not grpc.ChannelConnectivity.READY:
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state()
+                # Not at the same moment as everyone else who lost it.
+                await asyncio.sleep(next(delays_s(self.recovery)))
 
     def _attach(self, group: SessionGroup, stream: SessionStream) -> None:
         if not group.roster.live.any():

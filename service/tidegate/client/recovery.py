@@ -31,7 +31,7 @@ class RecoveryOptions:
     """Longest pause before the first attempt to connect again; each further one is twice as long."""
 
     max_delay_s: float = 2.0
-    """Longest pause between two attempts. A server that comes back is found within this time."""
+    """Longest pause between two attempts. A server that comes back is most often found within 1 s."""
 
     open_timeout_s: float = 10.0
     """How long opening sessions, and a single call without a time limit of its own, keep trying while the
