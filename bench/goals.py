@@ -42,6 +42,10 @@ GOALS: dict[str, Goal] = {
     "million.latency": Goal("ratio", "≤", 1.35, "p50 of frames of 256 at 1,000,000 sessions ÷ at 1,000"),
     "million.memory": Goal("ratio", "≤", 1.15, "RSS at 1,000,000 sessions ÷ (states + 300 MB)"),
     "million.open": Goal("s", "≤", 30, "time to open 1,000,000 sessions"),
+    "checkpoint.overhead": Goal("ratio", "≥", 0.90, "CPU per frame of 256 with acks: no store ÷ checkpoints"),
+    "checkpoint.rate": Goal("1/s", "≥", 100_000, "sessions stored, 1,000,000 there already"),
+    "resume.seconds": Goal("s", "≤", 5.0, "kill -9 to 10,000 sessions resumed and answered"),
+    "start.million": Goal("s", "≤", 3.0, "process start to SERVING, 1,000,000 stored sessions"),
     "start.seconds": Goal("s", "≤", 2.0, "process start to SERVING, demo model"),
     "soak.growth": Goal("MB", "≤", 4, "RSS gained from 30 s to 3 minutes of churn"),
 }

@@ -42,6 +42,7 @@ class LoadShape:
         rows: Rows of a frame.
         sessions: Sessions, spread evenly over the streams.
         steps: Steps of a frame.
+        acks: Frames ack the answers that have come, as clients do that keep them.
     """
 
     streams: int
@@ -49,6 +50,7 @@ class LoadShape:
     rows: int
     sessions: int
     steps: int = 1
+    acks: bool = False
 
 
 @dataclass
@@ -101,7 +103,9 @@ class FrameStream:
         self._shape = shape
         self._tally = tally
         self._templates = {
-            i: FrameTemplate(i, num_rows=shape.rows, num_steps=shape.steps, features=features)
+            i: FrameTemplate(
+                i, num_rows=shape.rows, num_steps=shape.steps, features=features, acks=shape.acks
+            )
             for i in range(1, shape.in_flight + 1)
         }
         num_sessions = shape.sessions // shape.streams

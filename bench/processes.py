@@ -71,6 +71,11 @@ class PinnedProcess:
         if self.process.poll() is not None:
             raise BenchError(f"exit code {self.process.returncode}:\n{self._log.read_text()[-4000:]}")
 
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self) -> None:
         """Ask it to end (SIGTERM) and wait."""
         if self.process.poll() is None:
@@ -78,8 +83,7 @@ class PinnedProcess:
             try:
                 self.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.kill()
 
 
 class Worker(PinnedProcess):

@@ -14,6 +14,7 @@ from bench.machine import Cores
 from bench.models import LstmShape, write_lstm
 from bench.raw import RawWorker
 from bench.server import Server
+from bench.storing import StoreWorker
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Durations:
         soak_from_s: The first look at the memory of a soak.
         soak_to_s: The last one.
         sessions: What "a million" is.
+        resume_after_s: Life of the server that is killed.
     """
 
     slice_s: float = 3.0
@@ -37,10 +39,18 @@ class Durations:
     soak_from_s: float = 30.0
     soak_to_s: float = 180.0
     sessions: int = 1_000_000
+    resume_after_s: float = 12.0
 
 
 QUICK = Durations(
-    slice_s=0.5, raw_s=0.2, warmup_s=0.2, rounds=3, soak_from_s=3.0, soak_to_s=8.0, sessions=100_000
+    slice_s=0.5,
+    raw_s=0.2,
+    warmup_s=0.2,
+    rounds=3,
+    soak_from_s=3.0,
+    soak_to_s=8.0,
+    sessions=100_000,
+    resume_after_s=6.0,
 )
 
 Numbers = dict[str, Any]
@@ -77,10 +87,10 @@ class Setting:
         """A package of this shape, written the first time."""
         return write_lstm(self.folder / model.name, model)
 
-    def server(self, model: LstmShape, *flags: str, name: str = "server") -> Server:
-        """Start a tidegate server with this model alone."""
+    def server(self, model: LstmShape, *flags: str, name: str = "server", store: str = "") -> Server:
+        """Start a tidegate server with this model alone, and a store of its own if none is named."""
         models = self.package(model).parents[1]
-        return Server(self.cores.server, models, self.folder / name, flags)
+        return Server(self.cores.server, models, self.folder / name, flags, store)
 
     def echo(self) -> EchoServer:
         """Start the echo."""
@@ -93,6 +103,11 @@ class Setting:
     def engine_worker(self, model: LstmShape) -> EngineWorker:
         """Start the engine without a server."""
         return EngineWorker(self.cores.server, self.package(model), log=self.folder / "engine.log")
+
+    def store_worker(self, model: LstmShape, store: Path, num_sessions: int) -> StoreWorker:
+        """Start sessions and their store without a server."""
+        log = self.folder / "storing.log"
+        return StoreWorker(self.cores.server, self.package(model), store, num_sessions, log=log)
 
     def found(self, name: str, values: float | Sequence[float], **raw: Any) -> None:
         """Report a figure: one value, or the median of those of all rounds.

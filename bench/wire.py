@@ -25,6 +25,9 @@ Rows = NDArray[np.int64]
 _NOISE_LENGTH = 1 << 16
 _NOISE_STRIDE = 97
 _TYPICAL_US = 200
+_ACKED = b"\xd4" * 4
+_ACKED_STEP = b"\xe5" * 8
+"""What stands for a handle and a step in an ack until they are filled in."""
 
 
 class FrameTemplate:
@@ -35,7 +38,18 @@ class FrameTemplate:
         sent_s: When it was sent last, by `time.perf_counter`.
     """
 
-    def __init__(self, frame_id: int, *, num_rows: int, num_steps: int, features: int) -> None:
+    def __init__(
+        self, frame_id: int, *, num_rows: int, num_steps: int, features: int, acks: bool = False
+    ) -> None:
+        """Make the message.
+
+        Args:
+            frame_id: Its number.
+            num_rows: Rows of it.
+            num_steps: Steps of it.
+            features: Values of one row and step.
+            acks: It brings acks of the answers to the rows that it had the last time.
+        """
         num_values = num_rows * num_steps * features
         handles = b"\xa1" * 4 * num_rows
         first_steps = b"\xb2" * 8 * num_rows
@@ -46,36 +60,55 @@ class FrameTemplate:
             num_steps=num_steps,
             first_steps=np.frombuffer(first_steps, "<u8").tolist(),
             inputs=[inputs],
+            ack=_ack(num_rows) if acks else None,
         )
         message = bytearray(pb.StreamRequest(frame=frame).SerializeToString())
         self._message = message
         self._handles = np.frombuffer(message, "<u4", num_rows, message.index(handles))
         self._first_steps = np.frombuffer(message, "<u8", num_rows, message.index(first_steps))
         self._inputs = np.frombuffer(message, "<f4", num_values, message.index(inputs))
+        num_acks = num_rows if acks else 0
+        self._acked = np.frombuffer(message, "<u4", num_acks, message.index(_ACKED * num_acks))
+        self._acked_steps = np.frombuffer(message, "<u8", num_acks, message.index(_ACKED_STEP * num_acks))
+        self._num_steps = num_steps
+        self._is_new = True
         self._noise = np.random.default_rng(frame_id).standard_normal(num_values + _NOISE_LENGTH, np.float32)
         self._start = 0
         self.rows: Rows = np.empty(0, np.int64)
         self.sent_s = 0.0
 
     def fill(self, handles: Handles, first_steps: Steps) -> bytes:
-        """The message for these rows, with values that differ from the last time's.
+        """The message for these rows, with values that differ from the last time's, which must have been answered.
 
         Args:
             handles: Shape (num_rows,).
             first_steps: Number of each row's first step, shape (num_rows,).
         """
+        if len(self._acked):
+            self._ack_last_time(handles)
         self._handles[:] = handles
         self._first_steps[:] = first_steps
         self._inputs[:] = self._noise[self._start : self._start + len(self._inputs)]
         self._start = (self._start + _NOISE_STRIDE) % _NOISE_LENGTH
         return bytes(self._message)
 
+    def _ack_last_time(self, handles: Handles) -> None:
+        """The first time nothing has been answered, which is said of the rows that are about to go."""
+        self._acked[:] = handles if self._is_new else self._handles
+        self._acked_steps[:] = 0 if self._is_new else self._first_steps + np.uint64(self._num_steps)
+        self._is_new = False
+
+
+def _ack(num_rows: int) -> pb.Ack:
+    handles, steps = np.frombuffer(_ACKED, "<u4"), np.frombuffer(_ACKED_STEP, "<u8")
+    return pb.Ack(handles=handles.repeat(num_rows).tolist(), steps=steps.repeat(num_rows).tolist())
+
 
 class Result(NamedTuple):
     """What a load generator needs to know of an answer.
 
     Attributes:
-        frame_id: Which frame.
+        frame_id: Which frame; 0 if it is of none, but tells what is durable.
         num_row_steps: Steps answered, summed over the rows.
         complete: It is the frame's last answer.
     """
@@ -96,6 +129,8 @@ def read_result(message: bytes, num_rows: int) -> Result:
         BenchError: It is no answer, or it carries an error.
     """
     response = pb.StreamResponse.FromString(message)
+    if response.WhichOneof("message") == "durable":
+        return Result(0, 0, False)
     result = response.result
     if response.WhichOneof("message") != "result" or result.errors:
         raise BenchError(f"expected answers without errors, got: {str(response)[:1000]}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.errors import BenchError
 from bench.processes import ROOT, PinnedProcess
+from bench.server import sqlite
 from bench.setting import Setting
 
 DEMO_MODELS = ROOT / "models"
@@ -20,14 +22,25 @@ TIMEOUT_S = 60.0
 
 async def measure_start(setting: Setting) -> None:
     """Seconds from the start of the process to the first SERVING, with the demo model."""
-    seconds = [await asyncio.to_thread(_start_once, setting) for _ in range(setting.durations.rounds)]
-    setting.found("start.seconds", seconds)
+    store = setting.folder / "start.db"
+    setting.found(
+        "start.seconds",
+        [
+            await asyncio.to_thread(start_once, setting, DEMO_MODELS, store)
+            for _ in range(setting.durations.rounds)
+        ],
+    )
 
 
-def _start_once(setting: Setting) -> float:
-    port = _free_port()
-    store = f"sqlite:///{setting.folder.resolve()}/start.db"
-    flags = ["--models", str(DEMO_MODELS), "--store", store, "--grpc-port", str(port), "--http-port", "0"]
+def start_once(setting: Setting, models: Path, store: Path) -> float:
+    """Seconds from the start of a process to the first SERVING, with a store that may be there already.
+
+    Raises:
+        BenchError: It ended, or did not listen in time.
+    """
+    port = free_port()
+    places = ["--models", str(models), "--store", sqlite(store)]
+    flags = [*places, "--grpc-port", str(port), "--http-port", "0"]
     start_s = time.perf_counter()
     log = setting.folder / "start.log"
     with PinnedProcess(setting.cores.server, "tidegate.cli", ["serve", *flags], log=log) as server:
@@ -46,7 +59,8 @@ def _start_once(setting: Setting) -> float:
     raise BenchError("the health service ended before the server was SERVING")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

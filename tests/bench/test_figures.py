@@ -14,9 +14,17 @@ from bench.load import Load, LoadShape
 from bench.machine import choose_cores
 from bench.models import DEFAULT
 from bench.setting import Durations, Figure, Setting
+from tidegate.client import AsyncClient
 
 TINY = Durations(
-    slice_s=0.3, raw_s=0.1, warmup_s=0.1, rounds=1, soak_from_s=0.3, soak_to_s=0.6, sessions=5000
+    slice_s=0.3,
+    raw_s=0.1,
+    warmup_s=0.1,
+    rounds=1,
+    soak_from_s=0.3,
+    soak_to_s=0.6,
+    sessions=5000,
+    resume_after_s=1.0,
 )
 
 
@@ -54,6 +62,30 @@ async def test_a_load_counts_what_the_server_has_run(setting: Setting) -> None:
     assert load.tally.row_steps == load.tally.frames * 8 * 3
     assert len(found.latencies_s) == found.frames > 0
     assert found.server_cpu_s > 0
+
+
+@pytest.mark.slow
+async def test_a_load_with_acks_makes_sessions_durable(setting: Setting) -> None:
+    shape = LoadShape(streams=1, in_flight=1, rows=8, sessions=8, acks=True)
+
+    with setting.server(DEFAULT, "--checkpoint-age-s", "0.05") as server:
+        async with await Load.on_server(server.address, DEFAULT, shape) as load:
+            await load.measure(0.3, 0.1, server.cpu_s)
+        async with (
+            AsyncClient(server.address) as client,
+            client.fleet(DEFAULT.name, [f"s-0-{i}" for i in range(8)], mode="resume") as fleet,
+        ):
+            assert (fleet.durable_steps > 0).all()
+            assert server.states_stored() >= 8
+
+
+@pytest.mark.slow
+async def test_what_a_server_has_stored_goes_with_it(setting: Setting) -> None:
+    with setting.server(DEFAULT):
+        kept = list(setting.folder.rglob("tidegate.db"))
+
+    assert len(kept) == 1
+    assert not list(setting.folder.rglob("tidegate.db"))
 
 
 @pytest.mark.slow

@@ -41,6 +41,29 @@ def test_no_two_frames_bring_the_same_values() -> None:
     assert first != second
 
 
+def test_a_frame_acks_the_rows_that_it_had_the_last_time() -> None:
+    template = wire.FrameTemplate(1, num_rows=2, num_steps=3, features=8, acks=True)
+    steps = np.array([0, 9], np.uint64)
+
+    first, second = (
+        pb.StreamRequest.FromString(
+            template.fill(np.array(handles, np.uint32), steps + np.uint64(later))
+        ).frame
+        for handles, later in (([7, 8], 0), ([8, 9], 100))
+    )
+
+    assert (list(first.ack.handles), list(first.ack.steps)) == ([7, 8], [0, 0])
+    assert (list(second.ack.handles), list(second.ack.steps)) == ([7, 8], [3, 12])
+    assert list(second.handles) == [8, 9]
+    assert list(second.first_steps) == [100, 109]
+
+
+def test_news_of_the_store_is_no_answer() -> None:
+    durable = _bytes(durable=pb.Durable(handles=[1], steps=[5]))
+
+    assert wire.read_result(durable, 1) == (0, 0, False)
+
+
 def test_a_result_tells_frame_steps_and_completeness() -> None:
     result = pb.FrameResult(frame_id=3, num_steps=4, outputs=[b"\0" * 32], complete=True)
     some_rows = pb.FrameResult(frame_id=3, num_steps=4, rows=[1, 5], outputs=[b"\0" * 32])
