@@ -18,6 +18,7 @@ from tidegate.errors import (
     TidegateError,
 )
 from tidegate.protocol.lifecycle import Condition
+from tidegate.session.copying import copy_state
 from tidegate.session.open_request import OpenMode
 
 ME, YOU = b"me", b"you"
@@ -50,33 +51,38 @@ async def live_a_life(bench: SessionBench, session_id: str = "a") -> tuple[Strea
     return client, opened.epochs[0]
 
 
+# `have`, `held_from`, where the session goes on, and what is durable then: the older state, if the client
+# can go on from there too.
 RESUMES = [
-    (None, None, HEAD),
-    (None, BASE, HEAD),
-    (None, HEAD + 1, SessionLost),
-    (LIVE, None, SessionLost),
-    (LIVE, HEAD + 1, SessionLost),
-    (LIVE, HEAD, HEAD),
-    (LIVE, 0, HEAD),
-    (LIVE + 5, BASE, HEAD),
-    (HEAD + 1, BASE, HEAD),
-    (HEAD, None, HEAD),
-    (HEAD, HEAD, HEAD),
-    (HEAD - 1, BASE, BASE),
-    (HEAD - 1, BASE + 1, SessionLost),
-    (BASE, None, BASE),
-    (BASE, 0, BASE),
-    (BASE - 1, 0, 0),
-    (BASE - 1, 1, SessionLost),
-    (BASE - 1, None, SessionLost),
-    (0, None, 0),
-    (0, 0, 0),
+    (None, None, HEAD, HEAD),
+    (None, BASE, HEAD, BASE),
+    (None, HEAD + 1, SessionLost, 0),
+    (LIVE, None, SessionLost, 0),
+    (LIVE, HEAD + 1, SessionLost, 0),
+    (LIVE, HEAD, HEAD, HEAD),
+    (LIVE, BASE + 1, HEAD, HEAD),
+    (LIVE, BASE, HEAD, BASE),
+    (LIVE, 0, HEAD, BASE),
+    (LIVE + 5, BASE, HEAD, BASE),
+    (HEAD + 1, BASE, HEAD, BASE),
+    (HEAD, None, HEAD, HEAD),
+    (HEAD, HEAD, HEAD, HEAD),
+    (HEAD - 1, BASE, BASE, BASE),
+    (HEAD - 1, BASE + 1, SessionLost, 0),
+    (BASE, None, BASE, BASE),
+    (BASE, BASE, BASE, BASE),
+    (BASE, 0, BASE, 0),
+    (BASE - 1, 0, 0, 0),
+    (BASE - 1, 1, SessionLost, 0),
+    (BASE - 1, None, SessionLost, 0),
+    (0, None, 0, 0),
+    (0, 0, 0, 0),
 ]
 
 
-@pytest.mark.parametrize(("have", "held_from", "expected"), RESUMES)
+@pytest.mark.parametrize(("have", "held_from", "expected", "durable"), RESUMES)
 async def test_where_a_session_goes_on_after_a_restart(
-    lives: Lives, have: int | None, held_from: int | None, expected: type[TidegateError] | int
+    lives: Lives, have: int | None, held_from: int | None, expected: type[TidegateError] | int, durable: int
 ) -> None:
     await live_a_life(lives.begin())
     client = lives.begin().client(ME)
@@ -87,7 +93,51 @@ async def test_where_a_session_goes_on_after_a_restart(
     if isinstance(expected, int):
         # The next chunk begins before the client's `have`, and ends behind it.
         assert await client.steps(result.handles[0], expected, inputs(expected, 12)) == sums(expected, 12)
-        assert result.durable_steps == [expected]
+        assert result.durable_steps == [durable]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_answers_that_were_not_acked_can_be_asked_for_again_after_the_next_checkpoint(
+    lives: Lives, restarts: bool
+) -> None:
+    bench = lives.begin()
+    await live_a_life(bench)
+    bench = lives.begin() if restarts else bench
+    client = bench.client(ME)
+    # The library has all answers, but its application has kept only those before BASE, and dies now.
+    result = await client.resume("a", have=[LIVE], held_from=[BASE], attempt=6)
+    (step,) = result.next_steps
+    await client.steps(result.handles[0], step, inputs(step, 12))
+    await bench.checkpoint()
+
+    again = await lives.begin().client(YOU).resume("a", have=[BASE], held_from=[BASE])
+
+    assert outcome_of(again) == BASE
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_look_at_a_session_makes_no_durable_state_go(lives: Lives, restarts: bool) -> None:
+    bench = lives.begin()
+    client = bench.client(ME)
+    (handle,) = (await client.open("a")).handles
+    for first, end in ((0, BASE), (BASE, HEAD)):
+        await client.steps(handle, first, inputs(first, end))
+        client.ack([handle], [end])
+        await bench.checkpoint()
+    assert client.durable == {handle: HEAD}
+    client.leave()
+    bench.grow_idle("a")
+    await bench.manager.tidy()
+    bench = lives.begin() if restarts else bench
+    await copy_state(bench.manager.returner, "a")
+
+    client = bench.client(ME)
+    result = await client.resume("a", have=[HEAD], held_from=[HEAD])
+    await client.steps(result.handles[0], HEAD, inputs(HEAD, 12))
+    await bench.checkpoint()
+
+    again = await lives.begin().client(ME).resume("a", have=[HEAD], held_from=[HEAD])
+    assert outcome_of(again) == HEAD
 
 
 async def test_a_refused_resume_changes_nothing(lives: Lives) -> None:

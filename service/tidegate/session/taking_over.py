@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tidegate.errors import Displaced, StoreUnavailable, TidegateError
-from tidegate.protocol.resume import NO_STATE, choose_steps, no_state_error
+from tidegate.protocol.checkpoints import NO_HEAD
+from tidegate.protocol.resume import NO_STATE, UNSET, choose_steps, no_state_error
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.choosing import Reach
 from tidegate.session.handles import HandleStatus
@@ -20,7 +21,7 @@ from tidegate.session.returning import Claimant, Returner
 from tidegate.session.stores.store import FORGET_NOTHING
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
-from tidegate.tensor import SlotArray
+from tidegate.tensor import IntArray, SlotArray
 
 
 class TakeOver:
@@ -69,6 +70,7 @@ class TakeOver:
         await table.model.engine.settle(slots[served])
         live = table.next_step[slots]
         goes_on = served & (choose_steps(live[np.newaxis], have, held_from) == live)
+        _give_up_bases(table, slots[goes_on], np.where(held_from == UNSET, live, held_from)[goes_on])
         await self._claim(table, slots[goes_on], claimant)
         back = np.flatnonzero(served & ~goes_on)
         if len(back):
@@ -130,6 +132,17 @@ class TakeOver:
             return [error] * len(slots)
         table.epoch[slots[[error is None for error in errors]]] = claimant.epoch
         return errors
+
+
+def _give_up_bases(table: SessionTable, slots: SlotArray, lowest: IntArray) -> None:
+    """Let heads be bases where the clients can send no inputs from the bases on.
+
+    A session that came back for a look, or for a client that said little, may have the wrong one of its
+    two states for its base: the next write would go over the one that its client was told of.
+    """
+    base, head = table.books.base_step[slots], table.books.head_step[slots]
+    useless = (base < lowest) & (head != NO_HEAD)
+    table.books.ack(slots[useless], head[useless])
 
 
 def _displaced(next_step: int) -> Displaced:
