@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 
-import numpy as np
 import pytest
 
 from support.session_bench import MAX_SESSIONS, Lives, SessionBench
 from support.session_clients import StreamClient, outcome_of
 from tidegate.errors import (
     ArenaFull,
-    SessionExists,
     SessionLost,
-    SessionNotFound,
-    StaleAttempt,
     TidegateError,
 )
-from tidegate.protocol.lifecycle import Condition
 from tidegate.session.copying import copy_state
-from tidegate.session.open_request import OpenMode
 
 ME, YOU = b"me", b"you"
 BASE, HEAD, LIVE = 3, 7, 9
@@ -206,90 +200,6 @@ async def test_a_session_put_back_to_its_beginning_begins_anew(lives: Lives) -> 
 
     assert result.next_steps == [0]
     assert await client.steps(result.handles[0], 0, [4, 4]) == [4, 8]
-
-
-async def test_a_session_is_known_from_its_open_on(lives: Lives) -> None:
-    await lives.begin().client().open("a", "b")
-
-    result = await lives.begin().client().resume("b", "a")
-
-    assert result.next_steps == [0, 0]
-
-
-async def test_an_older_attempt_is_refused_over_a_restart(lives: Lives) -> None:
-    bench = lives.begin()
-    await bench.client(ME).open("a", attempt=5)
-    await bench.client(ME).resume("a", attempt=7)
-    bench = lives.begin()
-
-    assert outcome_of(await bench.client(ME).resume("a", attempt=6)) is StaleAttempt
-    assert outcome_of(await bench.client(ME).resume("a", attempt=7)) == 0
-    assert outcome_of(await bench.client(YOU).resume("a", attempt=0)) == 0
-
-
-async def test_a_create_sent_again_over_a_restart_is_the_same_session(lives: Lives) -> None:
-    await live_a_life(lives.begin())
-    bench = lives.begin()
-
-    stranger = await bench.client(YOU).open("a")
-    again = await bench.client(ME).open("a", attempt=6)
-
-    assert outcome_of(stranger) is SessionExists
-    assert outcome_of(again) == HEAD
-
-
-@pytest.mark.parametrize("how", ["by its id", "by its handle", "passivated", "by its id in the next life"])
-async def test_an_ended_session_does_not_come_back(lives: Lives, how: str) -> None:
-    bench = lives.begin()
-    client, _ = await live_a_life(bench)
-    if how == "passivated":
-        client.leave()
-        bench.grow_idle("a")
-        await bench.manager.tidy()
-    if how == "by its id in the next life":
-        bench = lives.begin()
-    if how == "by its handle":
-        assert await client.close(1, end=True) == ([LIVE], {})
-    else:
-        await bench.manager.end_session("a")
-
-    bench = lives.begin()
-
-    assert await bench.condition("a") is Condition.UNKNOWN
-    assert outcome_of(await bench.client(ME).resume("a")) is SessionNotFound
-    result = await bench.client(YOU).open("a")
-    assert result.next_steps == [0]
-
-
-async def test_a_tombstone_outlives_a_restart(lives: Lives) -> None:
-    bench = lives.begin()
-    client, _ = await live_a_life(bench)
-    client.leave()
-    await bench.lose("a")
-
-    refused = await lives.begin().client(ME).open("a", mode=OpenMode.CREATE_OR_RESUME)
-
-    assert outcome_of(refused) is SessionLost
-    assert refused.errors[0].facts["next_step"] == LIVE
-
-
-async def test_a_real_model_goes_on_bit_by_bit_as_if_nothing_had_happened(lives: Lives) -> None:
-    x = np.random.default_rng(3).normal(size=(1, 24, 3)).astype(np.float32)
-    bench = lives.begin()
-    alone = bench.client()
-    sent = alone.send((await alone.open("alone", model="lstm")).handles, [0], x)
-    await sent.done.wait()
-    client = bench.client()
-    before = client.send((await client.open("a", model="lstm")).handles, [0], x[:, :10])
-    await before.done.wait()
-    await bench.checkpoint()
-
-    client = lives.begin().client()
-    after = client.send((await client.resume("a", have=[10])).handles, [10], x[:, 10:])
-    await after.done.wait()
-
-    whole = np.concatenate([before.row(0), after.row(0)])
-    assert whole.tobytes() == sent.row(0).tobytes()
 
 
 async def test_a_session_that_finds_no_room_is_refused_and_keeps_all_its_states(lives: Lives) -> None:
