@@ -125,8 +125,8 @@ async def test_the_new_session_is_stored_with_its_state_before_the_answer(
     table, slot = bench.place("b")
     books = table.books
     assert stored is not None
-    assert (stored.steps, stored.epoch) == ((3, NO_STATE), int(table.epoch[slot]))
-    assert (books.base_step[slot], books.base_row[slot], books.acked[slot]) == (3, 0, 3)
+    assert (stored.steps, stored.epoch) == ((NO_STATE, 3), int(table.epoch[slot]))
+    assert (books.base_step[slot], books.base_row[slot], books.acked[slot]) == (3, 1, 3)
     assert not books.is_dirty(np.array([slot]), table.next_step[[slot]])[0]
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 
-import numpy as np
 import pytest
 
 from support.session_bench import MAX_SESSIONS, Lives, SessionBench
 from support.session_clients import StreamClient, outcome_of
-from tidegate import errors
-from tidegate.errors import SessionExists, SessionLost, SessionNotFound, StaleAttempt
-from tidegate.protocol.lifecycle import Condition
-from tidegate.session.open_request import OpenMode
+from tidegate.errors import (
+    ArenaFull,
+    SessionLost,
+    TidegateError,
+)
+from tidegate.session.copying import copy_state
 
 ME, YOU = b"me", b"you"
 BASE, HEAD, LIVE = 3, 7, 9
@@ -44,30 +45,38 @@ async def live_a_life(bench: SessionBench, session_id: str = "a") -> tuple[Strea
     return client, opened.epochs[0]
 
 
+# `have`, `held_from`, where the session goes on, and what is durable then: the older state, if the client
+# can go on from there too.
 RESUMES = [
-    (None, None, HEAD),
-    (None, BASE, HEAD),
-    (None, HEAD + 1, SessionLost),
-    (LIVE, None, SessionLost),
-    (LIVE, HEAD + 1, SessionLost),
-    (LIVE, HEAD, HEAD),
-    (LIVE + 5, BASE, HEAD),
-    (HEAD + 1, BASE, HEAD),
-    (HEAD, None, HEAD),
-    (HEAD - 1, BASE, BASE),
-    (HEAD - 1, BASE + 1, SessionLost),
-    (BASE, None, BASE),
-    (BASE - 1, 0, SessionLost),
-    (BASE - 1, 1, SessionLost),
-    (BASE - 1, None, SessionLost),
-    (0, None, SessionLost),
-    (0, 0, SessionLost),
+    (None, None, HEAD, HEAD),
+    (None, BASE, HEAD, BASE),
+    (None, HEAD + 1, SessionLost, 0),
+    (LIVE, None, SessionLost, 0),
+    (LIVE, HEAD + 1, SessionLost, 0),
+    (LIVE, HEAD, HEAD, HEAD),
+    (LIVE, BASE + 1, HEAD, HEAD),
+    (LIVE, BASE, HEAD, BASE),
+    (LIVE, 0, HEAD, BASE),
+    (LIVE + 5, BASE, HEAD, BASE),
+    (HEAD + 1, BASE, HEAD, BASE),
+    (HEAD, None, HEAD, HEAD),
+    (HEAD, HEAD, HEAD, HEAD),
+    (HEAD - 1, BASE, BASE, BASE),
+    (HEAD - 1, BASE + 1, SessionLost, 0),
+    (BASE, None, BASE, BASE),
+    (BASE, BASE, BASE, BASE),
+    (BASE, 0, BASE, BASE),
+    (BASE - 1, 0, SessionLost, 0),
+    (BASE - 1, 1, SessionLost, 0),
+    (BASE - 1, None, SessionLost, 0),
+    (0, None, SessionLost, 0),
+    (0, 0, SessionLost, 0),
 ]
 
 
-@pytest.mark.parametrize(("have", "held_from", "expected"), RESUMES)
+@pytest.mark.parametrize(("have", "held_from", "expected", "durable"), RESUMES)
 async def test_where_a_session_goes_on_after_a_restart(
-    lives: Lives, have: int | None, held_from: int | None, expected: type[errors.TidegateError] | int
+    lives: Lives, have: int | None, held_from: int | None, expected: type[TidegateError] | int, durable: int
 ) -> None:
     await live_a_life(lives.begin())
     client = lives.begin().client(ME)
@@ -78,7 +87,51 @@ async def test_where_a_session_goes_on_after_a_restart(
     if isinstance(expected, int):
         # The next chunk begins before the client's `have`, and ends behind it.
         assert await client.steps(result.handles[0], expected, inputs(expected, 12)) == sums(expected, 12)
-        assert result.durable_steps == [expected]
+        assert result.durable_steps == [durable]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_answers_that_were_not_acked_can_be_asked_for_again_after_the_next_checkpoint(
+    lives: Lives, restarts: bool
+) -> None:
+    bench = lives.begin()
+    await live_a_life(bench)
+    bench = lives.begin() if restarts else bench
+    client = bench.client(ME)
+    # The library has all answers, but its application has kept only those before BASE, and dies now.
+    result = await client.resume("a", have=[LIVE], held_from=[BASE], attempt=6)
+    (step,) = result.next_steps
+    await client.steps(result.handles[0], step, inputs(step, 12))
+    await bench.checkpoint()
+
+    again = await lives.begin().client(YOU).resume("a", have=[BASE], held_from=[BASE])
+
+    assert outcome_of(again) == BASE
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_look_at_a_session_makes_no_durable_state_go(lives: Lives, restarts: bool) -> None:
+    bench = lives.begin()
+    client = bench.client(ME)
+    (handle,) = (await client.open("a")).handles
+    for first, end in ((0, BASE), (BASE, HEAD)):
+        await client.steps(handle, first, inputs(first, end))
+        client.ack([handle], [end])
+        await bench.checkpoint()
+    assert client.durable == {handle: HEAD}
+    client.leave()
+    bench.grow_idle("a")
+    await bench.manager.tidy()
+    bench = lives.begin() if restarts else bench
+    await copy_state(bench.manager.returner, "a")
+
+    client = bench.client(ME)
+    result = await client.resume("a", have=[HEAD], held_from=[HEAD])
+    await client.steps(result.handles[0], HEAD, inputs(HEAD, 12))
+    await bench.checkpoint()
+
+    again = await lives.begin().client(ME).resume("a", have=[HEAD], held_from=[HEAD])
+    assert outcome_of(again) == HEAD
 
 
 async def test_a_refused_resume_changes_nothing(lives: Lives) -> None:
@@ -169,90 +222,6 @@ async def test_who_continues_at_the_newest_state_finds_it_again_after_a_crash(li
     assert newest.next_steps == newest.durable_steps == again.next_steps == [5]
 
 
-async def test_a_session_is_known_from_its_open_on(lives: Lives) -> None:
-    await lives.begin().client().open("a", "b")
-
-    result = await lives.begin().client().resume("b", "a")
-
-    assert result.next_steps == [0, 0]
-
-
-async def test_an_older_attempt_is_refused_over_a_restart(lives: Lives) -> None:
-    bench = lives.begin()
-    await bench.client(ME).open("a", attempt=5)
-    await bench.client(ME).resume("a", attempt=7)
-    bench = lives.begin()
-
-    assert outcome_of(await bench.client(ME).resume("a", attempt=6)) is StaleAttempt
-    assert outcome_of(await bench.client(ME).resume("a", attempt=7)) == 0
-    assert outcome_of(await bench.client(YOU).resume("a", attempt=0)) == 0
-
-
-async def test_a_create_sent_again_over_a_restart_is_the_same_session(lives: Lives) -> None:
-    await live_a_life(lives.begin())
-    bench = lives.begin()
-
-    stranger = await bench.client(YOU).open("a")
-    again = await bench.client(ME).open("a", attempt=6)
-
-    assert outcome_of(stranger) is SessionExists
-    assert outcome_of(again) == HEAD
-
-
-@pytest.mark.parametrize("how", ["by its id", "by its handle", "passivated", "by its id in the next life"])
-async def test_an_ended_session_does_not_come_back(lives: Lives, how: str) -> None:
-    bench = lives.begin()
-    client, _ = await live_a_life(bench)
-    if how == "passivated":
-        client.leave()
-        bench.grow_idle("a")
-        await bench.manager.tidy()
-    if how == "by its id in the next life":
-        bench = lives.begin()
-    if how == "by its handle":
-        assert await client.close(1, end=True) == ([LIVE], {})
-    else:
-        await bench.manager.end_session("a")
-
-    bench = lives.begin()
-
-    assert await bench.condition("a") is Condition.UNKNOWN
-    assert outcome_of(await bench.client(ME).resume("a")) is SessionNotFound
-    result = await bench.client(YOU).open("a")
-    assert result.next_steps == [0]
-
-
-async def test_a_tombstone_outlives_a_restart(lives: Lives) -> None:
-    bench = lives.begin()
-    client, _ = await live_a_life(bench)
-    client.leave()
-    await bench.lose("a")
-
-    refused = await lives.begin().client(ME).open("a", mode=OpenMode.CREATE_OR_RESUME)
-
-    assert outcome_of(refused) is SessionLost
-    assert refused.errors[0].facts["next_step"] == LIVE
-
-
-async def test_a_real_model_goes_on_bit_by_bit_as_if_nothing_had_happened(lives: Lives) -> None:
-    x = np.random.default_rng(3).normal(size=(1, 24, 3)).astype(np.float32)
-    bench = lives.begin()
-    alone = bench.client()
-    sent = alone.send((await alone.open("alone", model="lstm")).handles, [0], x)
-    await sent.done.wait()
-    client = bench.client()
-    before = client.send((await client.open("a", model="lstm")).handles, [0], x[:, :10])
-    await before.done.wait()
-    await bench.checkpoint()
-
-    client = lives.begin().client()
-    after = client.send((await client.resume("a", have=[10])).handles, [10], x[:, 10:])
-    await after.done.wait()
-
-    whole = np.concatenate([before.row(0), after.row(0)])
-    assert whole.tobytes() == sent.row(0).tobytes()
-
-
 async def test_a_session_that_finds_no_room_is_refused_and_keeps_all_its_states(lives: Lives) -> None:
     await live_a_life(lives.begin())
     bench = lives.begin(max_sessions=1)
@@ -260,7 +229,7 @@ async def test_a_session_that_finds_no_room_is_refused_and_keeps_all_its_states(
 
     refused = await bench.client(YOU).resume("a", have=[BASE], held_from=[0])
 
-    assert outcome_of(refused) is errors.ArenaFull
+    assert outcome_of(refused) is ArenaFull
     result = await lives.begin().client(ME).resume("a", attempt=5)
     assert result.next_steps == [HEAD]
 
@@ -272,7 +241,7 @@ async def test_of_more_sessions_than_slots_some_come_back_and_the_others_are_tol
 
     result = await bench.client().resume(*ids)
 
-    assert {type(e) for e in result.errors.values()} == {errors.ArenaFull}
+    assert {type(e) for e in result.errors.values()} == {ArenaFull}
     assert len(result.errors) == MAX_SESSIONS - 2
     assert bench.in_memory() == {ids[i] for i in range(MAX_SESSIONS) if i not in result.errors}
 

@@ -180,10 +180,11 @@ class Lives:
         self._models = models
         self._bench: SessionBench | None = None
 
-    def begin(self, *, max_sessions: int = MAX_SESSIONS) -> SessionBench:
+    def begin(self, *, limits: SessionLimits = LIMITS, max_sessions: int = MAX_SESSIONS) -> SessionBench:
         """Start a server; the one before it dies with what it had not stored."""
         self.end()
-        self._bench = SessionBench(self._models, store=f"sqlite:///{self.file}", max_sessions=max_sessions)
+        store = f"sqlite:///{self.file}"
+        self._bench = SessionBench(self._models, store=store, limits=limits, max_sessions=max_sessions)
         return self._bench
 
     def end(self) -> None:

@@ -13,13 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import SessionLost, TidegateError
-from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW
+from tidegate.protocol.checkpoints import NO_ROW
 from tidegate.protocol.lifecycle import Event
-from tidegate.protocol.resume import NO_STATE, no_state_error
+from tidegate.protocol.resume import no_state_error
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.choosing import NEWEST, Chosen, Reach, choose
 from tidegate.session.finding import Finder
@@ -161,7 +159,7 @@ class Returner:
             errors: list[TidegateError | None] = [None] * len(ids)
             known = [i for i, session_id in enumerate(ids) if session_id in stored]
             group = [stored[ids[i]] for i in known]
-            good, chosen, refused = choose(group, [reaches[i] for i in known])
+            good, chosen, refused = choose(group, [reaches[i] for i in known], for_look=False)
             for i in set(range(len(ids))) - set(known):
                 live = [int(table.next_step[slots[i]])]
                 errors[i] = no_state_error(ids[i], reaches[i].have, reaches[i].held_from, live, 0)
@@ -172,13 +170,12 @@ class Returner:
             for i, session in zip(good, chosen.sessions, strict=True):
                 if session.session_id not in found:
                     errors[known[i]] = _unreadable(session)
-            kept = np.array([s.session_id in found for s in chosen.sessions], np.bool_)
-            if kept.any():
-                states = table.states_of(
-                    [found[s.session_id] for s in chosen.sessions if s.session_id in found]
-                )
-                table.put_back(where[kept], chosen.steps[kept], states)
-                table.books.resumed(where[kept], chosen.steps[kept], chosen.rows[kept])
+            kept = [n for n, session in enumerate(chosen.sessions) if session.session_id in found]
+            if kept:
+                chosen = chosen.take(kept)
+                states = table.states_of([found[s.session_id] for s in chosen.sessions])
+                table.put_back(where[kept], chosen.steps, states)
+                _enter(table, where[kept], chosen)
         finally:
             table.frozen[slots] = False
         return errors
@@ -190,7 +187,7 @@ class Returner:
         reaches: list[Reach],
         claimant: Claimant | None,
     ) -> list[Place | TidegateError]:
-        good, chosen, refused = choose(sessions, reaches)
+        good, chosen, refused = choose(sessions, reaches, for_look=claimant is None)
         results: dict[int, Place | TidegateError] = dict(refused)
         loaded = await self._pool.resolve(*key)
         table = self._registry.table_of(loaded)
@@ -199,7 +196,7 @@ class Returner:
             # Before anything is forgotten in the store for a session that finds no room.
             room = table.pool.num_free
             results |= {i: table.full(self._retry_after_s) for i in good[room:]}
-            good, chosen = good[:room], chosen.first(room)
+            good, chosen = good[:room], chosen.take(range(len(good))[:room])
             found = await self._fetch(table, chosen, claimant)
         for i, session in zip(good, chosen.sessions, strict=True):
             if session.session_id not in found:
@@ -209,13 +206,11 @@ class Returner:
             results[good[n]] = table.full(self._retry_after_s)
         kept = kept[: table.pool.num_free]
         if kept:
-            states = table.states_of([found[chosen.sessions[n].session_id] for n in kept])
-            stored = [chosen.sessions[n] for n in kept]
-            slots = table.restore(stored, chosen.steps[kept], states)
-            if claimant is None:
-                _enter(table, slots, stored)
-            else:
-                table.books.resumed(slots, chosen.steps[kept], chosen.rows[kept])
+            chosen = chosen.take(kept)
+            states = table.states_of([found[s.session_id] for s in chosen.sessions])
+            slots = table.restore(chosen.sessions, chosen.steps, states)
+            _enter(table, slots, chosen)
+            if claimant is not None:
                 table.epoch[slots] = claimant.epoch
             self._registry.add(table, slots)
             self._metrics.returns.labels(*table.model.entry).inc(len(kept))
@@ -255,23 +250,9 @@ class Returner:
         return found
 
 
-def _enter(table: SessionTable, slots: SlotArray, sessions: Sequence[StoredSession]) -> None:
-    """Take over what the store has of sessions that return without a word from their client.
-
-    The older of two states is the base. A single one is taken for it too: had it been a head, its base
-    would be the initial state, which can always be made.
-    """
-    steps = np.array([s.steps for s in sessions], np.int64)
-    both = steps.min(axis=1) != NO_STATE
-    none = steps.max(axis=1) == NO_STATE
-    base_rows = np.where(both, steps.argmin(axis=1), steps.argmax(axis=1))
-    base_steps = np.where(both, steps.min(axis=1), np.maximum(steps.max(axis=1), 0))
-    table.books.returned(
-        slots,
-        base_steps,
-        np.where(none, NO_ROW, base_rows).astype(np.int8),
-        np.where(both, steps.max(axis=1), NO_HEAD),
-    )
+def _enter(table: SessionTable, slots: SlotArray, chosen: Chosen) -> None:
+    """Take what the store has of sessions over into the books."""
+    table.books.returned(slots, chosen.base_steps, chosen.base_rows, chosen.head_steps)
 
 
 def _unreadable(session: StoredSession) -> SessionLost:

@@ -153,14 +153,15 @@ class Snapshots:
             model=model,
             numbers=np.array([number], np.int64),
             session_ids=[session_id],
-            rows=np.zeros(1, np.int8),
+            # The row that is only written once the base is no more the initial state, as it never was here.
+            rows=np.ones(1, np.int8),
             steps=np.array([start.next_step], np.int64),
             epochs=np.array([epoch], np.int64),
             used_s=np.array([now_s]),
             states=start.state,
         )
         await keeper.write(lambda store: store.create([record], state))
-        steps = (start.next_step, NO_STATE)
+        steps = (NO_STATE, start.next_step)
         stored = StoredSession(number, session_id, model, b"", b"", 0, epoch, now_s, steps)
         # The session exists by now. Where it finds no place it comes back when somebody needs it.
         (outcome,) = await self._manager.returner.restore([stored], [NEWEST], None)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tidegate.errors import Displaced, StoreUnavailable, TidegateError
-from tidegate.protocol.checkpoints import NO_ROW
+from tidegate.protocol.checkpoints import NO_HEAD, NO_ROW
 from tidegate.protocol.resume import NO_STATE, UNSET, choose_steps, no_state_error
 from tidegate.session.checkpointing import Checkpointer
 from tidegate.session.choosing import Reach
@@ -71,8 +71,9 @@ class TakeOver:
         await table.model.engine.settle(slots[served])
         live = table.next_step[slots]
         goes_on = served & (choose_steps(live[np.newaxis], have, held_from, can_begin) == live)
+        _give_up_bases(table, slots[goes_on], np.where(held_from == UNSET, live, held_from)[goes_on])
         await self._claim(table, slots[goes_on], claimant)
-        await self._go_on(table, slots[goes_on], have[goes_on])
+        await self._store(table, slots[goes_on & (have == UNSET) & (held_from == UNSET)])
         back = np.flatnonzero(served & ~goes_on)
         if len(back):
             rewound = await self._rewind(table, slots[back], [reaches[n] for n in back.tolist()], claimant)
@@ -124,17 +125,12 @@ class TakeOver:
         finally:
             table.frozen[slots] = False
 
-    async def _go_on(self, table: SessionTable, slots: SlotArray, have: IntArray) -> None:
-        """Enter what clients say that they have.
-
-        A client that does not say it can go on from here alone, so this state is stored before it is told.
-        """
-        live, is_open = table.next_step[slots], have == UNSET
-        moved = table.books.ack(slots, np.where(is_open, live, np.minimum(have, live)))
-        self._checkpointer.tell(table, moved)
+    async def _store(self, table: SessionTable, slots: SlotArray) -> None:
+        """Store the live states of sessions whose clients can go on from there alone, before they are told."""
+        self._checkpointer.tell(table, table.books.ack(slots, table.next_step[slots]))
         try:
-            await self._checkpointer.save(table, slots[is_open])
-        except StoreUnavailable:  # said by the keeper; its durable step says the rest
+            await self._checkpointer.save(table, slots)
+        except StoreUnavailable:  # said by the keeper; the durable step says the rest
             return
 
     async def _rewind(
@@ -146,6 +142,17 @@ class TakeOver:
             return [error] * len(slots)
         table.epoch[slots[[error is None for error in errors]]] = claimant.epoch
         return errors
+
+
+def _give_up_bases(table: SessionTable, slots: SlotArray, lowest: IntArray) -> None:
+    """Let heads be bases where the clients can send no inputs from the bases on.
+
+    A session that came back for a look, or for a client that said little, may have the wrong one of its
+    two states for its base: the next write would go over the one that its client was told of.
+    """
+    base, head = table.books.base_step[slots], table.books.head_step[slots]
+    useless = (base < lowest) & (head != NO_HEAD)
+    table.books.ack(slots[useless], head[useless])
 
 
 def _displaced(next_step: int) -> Displaced:
