@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.client.channel import DEFAULT_ADDRESS
+from tidegate.client.recovery import RecoveryOptions
 
 address_option = click.option(
     "--address",
@@ -20,6 +21,9 @@ address_option = click.option(
     help="The server.",
 )
 
+
+ONE_SHOT = RecoveryOptions(open_timeout_s=2.0)
+"""A person waits for the answer, and sooner hears that no server is there than waits for one to come back."""
 
 PIPE_COLUMNS = 10_000
 """Wide enough for any row; nothing is padded to it."""

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from tidegate.cli.answers import answer_columns
-from tidegate.cli.connection import address_option, print_table
+from tidegate.cli.connection import ONE_SHOT, address_option, print_table
 from tidegate.cli.rows import read_known_columns
 from tidegate.client import Client, ModelInfo, TensorSpec
 from tidegate.client.forecasts import Forecast
@@ -48,7 +48,7 @@ def forecast(
     if plot_path is not None:
         # Before any work is done: the drawing library comes with an extra.
         from tidegate.cli.forecast_plot import draw
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         session = client.sessions.get(session_id)
         model = client.models.get(session.model, session.version)
         future = {} if future_path is None else _read(model, future_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from tidegate.cli.connection import address_option
+from tidegate.cli.connection import ONE_SHOT, address_option
 from tidegate.cli.rows import read_series
 from tidegate.client import AsyncClient, Inspection, ModelInfo
 from tidegate.errors import ConfigError
@@ -46,7 +46,7 @@ def inspect(
 
 
 async def _inspect(address: str, session_id: str, input_path: str) -> Inspection:
-    async with AsyncClient(address) as client:
+    async with AsyncClient(address, recovery=ONE_SHOT) as client:
         session = await client.sessions.get(session_id)
         model = await client.models.get_ready(session.model, session.version)
         return await client.sessions.inspect(session_id, _read(model, input_path))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tidegate.cli.connection import address_option, clock, print_facts, print_table
+from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
 from tidegate.client import Client, ModelInfo, TensorSpec
 from tidegate.model.package import read_package
 from tidegate.tensor import format_shape
@@ -29,7 +29,7 @@ def models() -> None:
 @address_option
 def list_models(name: str, address: str) -> None:
     """List the versions in the server's repository, or those of the model NAME."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         found = client.models.list(name)
     print_table(
         ("MODEL", "VERSION", "STATE", "BATCH-EXACT", "DEVICE", "DESCRIPTION"),
@@ -43,7 +43,7 @@ def list_models(name: str, address: str) -> None:
 @address_option
 def show_model(name: str, version: str, address: str) -> None:
     """Show what the model NAME takes and gives."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         print_facts(_facts(client.models.get(name, version)))
 
 

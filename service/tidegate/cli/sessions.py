@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tidegate.cli.connection import address_option, clock, print_facts, print_table
+from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
 from tidegate.cli.whole_files import write_whole
 from tidegate.client import Client, SessionInfo
 from tidegate.errors import ConfigError
@@ -23,7 +23,7 @@ def sessions() -> None:
 @address_option
 def list_sessions(model: str, limit: int, address: str) -> None:
     """List the sessions that the server knows."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         found = client.sessions.list(model, limit=limit)
     print_table(
         ("SESSION", "MODEL", "CONDITION", "NEXT STEP", "DURABLE STEP", "LAST USED"),
@@ -46,7 +46,7 @@ def list_sessions(model: str, limit: int, address: str) -> None:
 @address_option
 def show_session(session_id: str, address: str) -> None:
     """Show one session."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         print_facts(_facts(client.sessions.get(session_id)))
 
 
@@ -56,7 +56,7 @@ def show_session(session_id: str, address: str) -> None:
 @address_option
 def export_session(session_id: str, path: Path, address: str) -> None:
     """Write a session's state to FILE, from which any server with the same model version begins one."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         snapshot = client.sessions.export_snapshot(session_id)
     write_whole(path, snapshot)
     click.echo(f"{session_id}: {len(snapshot)} bytes in {path}")
@@ -72,7 +72,7 @@ def import_session(path: Path, session_id: str, address: str) -> None:
         snapshot = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         session = client.sessions.import_snapshot(snapshot, session_id)
     click.echo(f"{session.session_id}: begins at step {session.next_step}")
 
@@ -83,7 +83,7 @@ def import_session(path: Path, session_id: str, address: str) -> None:
 @address_option
 def fork_session(session_id: str, new_id: str, address: str) -> None:
     """Begin the session NEW_ID with the state that SESSION_ID has now."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         session = client.sessions.fork(session_id, new_id)
     click.echo(f"{new_id}: begins at step {session.next_step}")
 
@@ -93,7 +93,7 @@ def fork_session(session_id: str, new_id: str, address: str) -> None:
 @address_option
 def close_session(session_id: str, address: str) -> None:
     """End a session for good: its state is deleted, its id is free again."""
-    with Client(address) as client:
+    with Client(address, recovery=ONE_SHOT) as client:
         num_steps = client.sessions.close(session_id)
     click.echo(f"{session_id}: ended after {num_steps} steps")
 
