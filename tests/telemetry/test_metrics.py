@@ -10,11 +10,12 @@ COUNTS = {
     "tidegate_sessions",
     "tidegate_streams",
     "tidegate_arena_slots_free",
+    "tidegate_stored_sessions",
     "tidegate_tombstones",
 }
 """Gauges and histograms of things that are counted, so that the name is the unit."""
 
-FLAGS = {"tidegate_model_info", "tidegate_model_batch_exact", "tidegate_server_ready"}
+FLAGS = {"tidegate_model_info", "tidegate_model_batch_exact", "tidegate_server_ready", "tidegate_store_ok"}
 """Gauges that are 0 or 1."""
 
 

@@ -23,7 +23,8 @@ damages = st.lists(
     st.tuples(
         st.sampled_from(["s.db", "s.db-wal"]),
         st.sampled_from(["flip", "cut", "zero"]),
-        st.floats(0, 1, exclude_max=True),
+        # Not floats: where ONNX Runtime flushes denormals, hypothesis makes none.
+        st.integers(0, 99_999).map(lambda n: n / 100_000),
         st.integers(0, 7),
     ),
     min_size=1,
