@@ -82,7 +82,7 @@ class Caller:
             CallTimedOut: Still no answer.
             TidegateError: As `call`.
         """
-        pending = self.group.pending
+        pending = self.group.untold
         if pending is None or not pending.is_abandoned:
             return None
         return await self._await(pending, self._deadline_s(timeout_s), timeout_s, answer)
@@ -101,7 +101,7 @@ class Caller:
     def _may_submit(self, inputs: Sequence[Array]) -> bool:
         group = self.group
         fits = group.budget.fits(group.held.num_bytes, group.held.cost(inputs))
-        return group.pending is None and fits and not group.is_left
+        return group.pending is None and group.untold is None and fits and not group.is_left
 
     def _submit(self, inputs: Sequence[Array], selection: OutputSelection) -> PendingCall:
         return self.group.submit(self.model, inputs, selection)
@@ -111,12 +111,10 @@ class Caller:
 
     async def _settle_before(self) -> None:
         """Wait for the call under way; tell of its refusal if its caller has left."""
-        pending = self.group.pending
-        if pending is not None:
-            await asyncio.wait([pending.done])
-            if pending.is_abandoned:
-                pending.is_abandoned = False
-                self.group.raise_errors(pending.account.errors)
+        group = self.group
+        if group.pending is not None:
+            await asyncio.wait([group.pending.done])
+        group.raise_untold()
         if self.group.is_left:
             raise InvalidRequest("session: expected an open one, got one that was left or ended")
 
@@ -150,8 +148,11 @@ class Caller:
             pending.is_abandoned = False
             is_done = await pending.wait(deadline_s)
         finally:
-            pending.is_abandoned = not pending.done.done()
+            # A caller that is cancelled as the answer comes does not get it.
+            pending.is_abandoned = not is_done
         if is_done:
+            if self.group.untold is pending:
+                self.group.untold = None
             return answer(pending.account)
         step = pending.step
         text = f"step {step}: no answer within {timeout_s} s; its input is on its way and stays step {step}"

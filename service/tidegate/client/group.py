@@ -45,6 +45,7 @@ class SessionGroup:
         held: The inputs that may have to be sent again.
         budget: How many bytes they may have, with those of the client's other sessions.
         pending: The call under way.
+        untold: The call that was handed over last, until somebody is told its outcome.
         acks: What the application has kept.
         is_left: The application has left them, or they could not be opened.
         is_caught_up: Set while they are attached and the server has every step that was answered.
@@ -72,6 +73,7 @@ class SessionGroup:
         self.held = HeldInputs()
         self.budget = budget
         self.pending: PendingCall | None = None
+        self.untold: PendingCall | None = None
         self.acks = AckBook(len(ids))
         self._acks_by_itself = acks == "auto"
         self.is_left = False
@@ -113,7 +115,7 @@ class SessionGroup:
         forms = [output.form for output in model.outputs]
         pending = PendingCall(StepCall(first_steps, copies, forms, selection, self.roster.lost))
         self.roster.next_steps = first_steps + pending.account.num_steps
-        self.pending = pending
+        self.pending = self.untold = pending
         if self._lane is not None and self.stream is not None:
             self._lane.put(pending)
             self.stream.put_lane(self._lane)
@@ -153,6 +155,13 @@ class SessionGroup:
             raise errors[0]
         if errors:
             raise FleetError({self.roster.ids[row]: error for row, error in sorted(errors.items())}, answers)
+
+    def raise_untold(self) -> None:
+        """Raise what went wrong with a call whose caller left, once; its answer is had by `retry` alone then."""
+        call = self.untold
+        if call is not None and call.is_abandoned:
+            self.untold = None
+            self.raise_errors(call.account.errors)
 
     def forget(self) -> None:
         """Let go of everything that is held, for good."""

@@ -40,15 +40,14 @@ async def leave(group: SessionGroup, mode: LeaveMode) -> None:
         async with asyncio.timeout(LEAVE_TIMEOUT_S):
             if pending is not None:
                 await asyncio.wait([pending.done])
-            if pending is None or not pending.is_abandoned:
+            if group.untold is None or not group.untold.is_abandoned:
                 group.keep_returned()
             await _give_back(group, mode)
     except TimeoutError:
         raise _not_left(group) from None
     finally:
         group.forget()
-    if pending is not None and pending.is_abandoned:
-        group.raise_errors(pending.account.errors)
+    group.raise_untold()
     untold = {
         row: e for row, e in group.roster.lost.items() if row not in told and isinstance(e, SessionLost)
     }

@@ -13,7 +13,7 @@ class PendingCall:
     Attributes:
         account: What it has sent and got.
         done: Becomes done, never an error, once every step is answered or refused.
-        is_abandoned: Its caller has left (timeout, cancellation) before the answer.
+        is_abandoned: Its caller has left (timeout, cancellation), and nobody waits for its outcome.
     """
 
     def __init__(self, account: StepCall) -> None:
