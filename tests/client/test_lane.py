@@ -66,6 +66,25 @@ async def test_lost_steps_without_room_are_sent_again() -> None:
     assert told.failed == {}
 
 
+async def test_a_second_wake_up_does_not_send_again_what_is_under_way() -> None:
+    box, told, pending = outbox(), Told(), call(2)
+    where = lane(1, told)
+    put(box, where, pending)
+    for frame in drain(box):
+        refuse(box, frame, TooManyRequests("full", retry_after_s=0.5))
+    where.rewind()
+    box.put_lane(where)
+    under_way = drain(box)
+
+    where.rewind()
+    box.put_lane(where)
+
+    assert drain(box) == []
+    for frame in under_way:
+        answer(box, frame)
+    assert (told.over, pending.account.errors) == ([pending], {})
+
+
 async def test_a_refusal_of_lost_steps_is_told() -> None:
     box, told = outbox(), Told()
     where = lane(1, told, lost_steps=1)

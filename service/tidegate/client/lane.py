@@ -173,7 +173,9 @@ class Lane:
             self._settle()
 
     def rewind(self) -> None:
-        """Send again what the server had no room for."""
+        """Send again what the server had no room for; while frames are under way, their answers decide."""
+        if self._under_way:
+            return
         self._retry[:] = False
         self._retry_after_s = 0.0
         self._pieces = None
