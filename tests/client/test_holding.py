@@ -92,6 +92,21 @@ async def test_a_call_fails_at_once_by_choice() -> None:
         assert float(await session.step(1)) == 401
 
 
+async def test_what_fails_for_lack_of_room_acknowledges_the_last_answer() -> None:
+    """Or the server would never report its steps as durable, and there would never be room."""
+    async with (
+        DurableOnAck() as peer,
+        client_of(peer, max_held_bytes=SMALL_BYTES, when_full="fail") as client,
+        client.session("sum", "s") as session,
+    ):
+        await session.steps(np.ones(400))
+        with pytest.raises(BufferFull):
+            await session.steps(np.ones(400))
+        await until(lambda: session.durable_step == 400, within_s=5)
+
+        await session.steps(np.ones(400))
+
+
 async def test_a_server_that_never_reports_durable_steps_is_fed_no_more_than_may_be_held() -> None:
     async with (
         SumPeer() as peer,

@@ -121,6 +121,8 @@ class Caller:
     async def _find_room(self, inputs: Sequence[Array]) -> None:
         budget, held = self.group.budget, self.group.held
         num_bytes = held.cost(inputs)
+        # Even a call that finds no room: only what is kept becomes durable, and makes some.
+        self.group.keep_returned()
         if not budget.can_ever_fit(num_bytes):
             raise BufferFull(
                 f"inputs: expected at most {budget.max_bytes // 2} bytes in a call, half of max_held_bytes, "
@@ -132,7 +134,6 @@ class Caller:
                 f"durable, and {num_bytes} more find no room within max_held_bytes {budget.max_bytes}",
                 retry_after_s=1.0,
             )
-        self.group.keep_returned()
         while not budget.fits(held.num_bytes, num_bytes):
             await budget.until_changed()
 
