@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +134,13 @@ async def test_what_is_durable_outlives_what_was_stored_after_it(server: Restart
             before = (await stream.step(handles, [0] * len(x), x[:, :6])).output()
             await stream.send(ack=pb.Ack(handles=handles, steps=[6] * len(x)))
             await until_durable(stream, len(x), 6)
-            await stored_after(server.process, lambda: stream.step(handles, [6] * len(x), x[:, 6:10]), len(x))
+            for start, end in ((6, 8), (8, 10), (10, 12)):  # each must take the place of the one before
+                piece = x[:, start:end]
+                step = partial(stream.step, handles, [start] * len(x), piece)
+                await stored_after(server.process, step, len(x))
         await server.crash()
         async with RawStream(channel) as stream:
-            # The answers to four steps that are stored were lost with the connection.
+            # The answers to steps that are stored were lost with the connection.
             opened = await stream.open("", *ids, mode="RESUME", have=[6] * len(x), held_from=[6] * len(x))
             assert list(opened.next_steps) == [6] * len(x)
         await server.crash()
