@@ -14,7 +14,7 @@ from support.quick_client import client_of
 from support.sum_peer import SumPeer
 from support.waiting import until
 from tidegate.client import CallTimedOut, StreamLost
-from tidegate.errors import ArenaFull
+from tidegate.errors import ArenaFull, CapacityError
 from tidegate.v1 import stream_pb2 as pb
 
 
@@ -133,6 +133,31 @@ async def test_an_open_without_room_is_sent_again_after_the_hint() -> None:
     async with Full() as peer, client_of(peer) as client, client.session("sum") as session:
         assert float(await session.step(1)) == 1
         assert len(peer.opens) == 3
+
+
+@pytest.mark.parametrize("what", ["open", "frame"])
+async def test_a_server_that_says_at_once_is_not_asked_without_a_pause(what: str) -> None:
+    class Full(SumPeer):
+        num_asked = 0
+
+        async def _refuse(self, stream: PeerStream, number: dict[str, int]) -> bool:
+            self.num_asked += 1
+            error = refusal("RESOURCE_EXHAUSTED", "TOO_MANY_REQUESTS", retry_after_s=0)
+            await stream.write(pb.StreamResponse(error=pb.StreamError(**number, error=error)))
+            return True
+
+        async def on_open(self, stream: PeerStream, message: pb.Open) -> bool:
+            return what == "open" and await self._refuse(stream, {"open_id": message.open_id})
+
+        async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
+            return what == "frame" and await self._refuse(stream, {"frame_id": frame.frame_id})
+
+    async with Full() as peer, client_of(peer, open_timeout_s=0.3) as client:
+        with pytest.raises((CapacityError, CallTimedOut, StreamLost)):
+            async with client.session("sum") as session:
+                await session.step(1, timeout_s=0.3)
+
+        assert 2 <= peer.num_asked <= 40
 
 
 async def test_answers_that_come_twice_are_returned_once() -> None:

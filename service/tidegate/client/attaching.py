@@ -14,6 +14,7 @@ import numpy as np
 
 from tidegate.client.errors import from_message, heals
 from tidegate.client.opening import resume_request
+from tidegate.client.recovery import leave_alone_s
 from tidegate.client.stream import SessionStream
 from tidegate.errors import InternalError, SessionLost, SessionNotFound, TidegateError
 from tidegate.tensor import IntArray
@@ -75,7 +76,8 @@ class Attachment:
             rows = self._not_open()
             if rows.size and self._refused:
                 self._group.trouble = next(iter(self._refused.values()))
-                await asyncio.sleep(max(e.retry_after_s or 0.0 for e in self._refused.values()))
+                hints_s = [error.retry_after_s or 0.0 for error in self._refused.values()]
+                await asyncio.sleep(leave_alone_s(max(hints_s)))
 
     async def _open(self, rows: IntArray) -> None:
         """Open sessions, many messages at a time; the first failure of a message as a whole is raised."""

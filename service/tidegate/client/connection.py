@@ -26,7 +26,7 @@ from tidegate.client.errors import StreamLost, heals
 from tidegate.client.flushing import flush
 from tidegate.client.group import SessionGroup
 from tidegate.client.opening import OpenOptions
-from tidegate.client.recovery import RecoveryOptions, delays_s
+from tidegate.client.recovery import RecoveryOptions, delays_s, leave_alone_s
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
 from tidegate.client.unary import UnaryCaller
@@ -138,7 +138,7 @@ class Connection:
                 if stream.has_opened:
                     delays = delays_s(self.recovery)
                 hint_s = error.retry_after_s if isinstance(error, CapacityError) else None
-                await self._pause(max(next(delays), hint_s or 0.0))
+                await self._pause(max(next(delays), leave_alone_s(hint_s)))
         finally:
             self._give_up(InternalError("the client's connection stopped"))
 

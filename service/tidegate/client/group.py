@@ -22,6 +22,7 @@ from tidegate.client.errors import FleetError
 from tidegate.client.lane import Lane
 from tidegate.client.opening import OpenOptions
 from tidegate.client.pending import PendingCall
+from tidegate.client.recovery import leave_alone_s
 from tidegate.client.roster import Roster
 from tidegate.client.signature import ModelInfo
 from tidegate.client.stream import SessionStream
@@ -283,7 +284,7 @@ class SessionGroup:
                 lane.rewind()
                 stream.put_lane(lane)
 
-        self._loop.call_later(delay_s, again)
+        self._loop.call_later(leave_alone_s(delay_s), again)
 
     def rows_failed(self, errors: Mapping[int, TidegateError]) -> None:
         """The server refused what it had accepted before."""

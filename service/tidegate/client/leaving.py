@@ -14,6 +14,7 @@ import numpy as np
 
 from tidegate.client.errors import StreamLost, from_message, heals
 from tidegate.client.group import SessionGroup
+from tidegate.client.recovery import leave_alone_s
 from tidegate.errors import SessionLost, SessionNotFound, TidegateError
 from tidegate.v1 import stream_pb2 as pb
 
@@ -79,7 +80,7 @@ async def _give_back(group: SessionGroup, mode: LeaveMode) -> None:
         except TidegateError as error:
             if not heals(error):
                 raise
-            await asyncio.sleep(error.retry_after_s or 0.0)
+            await asyncio.sleep(leave_alone_s(error.retry_after_s))
         else:
             return
 

@@ -13,6 +13,9 @@ _JITTER = 0.5
 """Delays are drawn from this part of their length up to all of it: clients that lost the same server do
 not come back at the same moment."""
 
+_SHORTEST_S = 0.02
+"""No server is asked again sooner, whatever it says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryOptions:
@@ -44,6 +47,14 @@ class RecoveryOptions:
         for name in ("max_held_bytes", "first_delay_s", "max_delay_s", "open_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InvalidRequest(f"{name}: expected more than 0, got {getattr(self, name)}")
+
+
+def leave_alone_s(hint_s: float | None) -> float:
+    """For how long to leave a server alone that said when to come back, in seconds.
+
+    Its hint, and up to half as much again: whoever was refused at the same moment was told the same.
+    """
+    return max(hint_s or 0.0, _SHORTEST_S) * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311 as below
 
 
 def delays_s(options: RecoveryOptions) -> Iterator[float]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import grpc.aio
 
 from tidegate.client.errors import StreamLost, from_rpc_error, heals
-from tidegate.client.recovery import RecoveryOptions, delays_s
+from tidegate.client.recovery import RecoveryOptions, delays_s, leave_alone_s
 from tidegate.errors import TidegateError
 
 Request = TypeVar("Request")
@@ -70,7 +70,7 @@ class UnaryCaller:
             except TidegateError as error:
                 if losses is not None and isinstance(error, StreamLost):
                     losses.append(error)
-                pause_s = max(delay_s, error.retry_after_s or 0.0)
+                pause_s = max(delay_s, leave_alone_s(error.retry_after_s))
                 if not heals(error) or clock() + pause_s > last_start_s:
                     raise
             await asyncio.sleep(pause_s)
