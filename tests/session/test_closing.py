@@ -243,6 +243,21 @@ async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
     assert [t.num_sessions for t in bench.manager.registry.tables()] == [1]
 
 
+async def test_a_stream_lost_right_after_its_close_ended_a_session_leaves_the_slot_alone(
+    bench: SessionBench,
+) -> None:
+    client = bench.client()
+    closing = asyncio.create_task(client.close(*await opened(client, "a"), end=True))
+    while bench.in_memory():
+        await asyncio.sleep(0)
+
+    client.leave()
+
+    assert not closing.done()
+    bench.manager.check_integrity()
+    await closing
+
+
 async def test_an_id_that_nobody_has_cannot_be_ended(bench: SessionBench) -> None:
     with pytest.raises(SessionNotFound, match="no session 'a'"):
         await bench.manager.end_session("a")

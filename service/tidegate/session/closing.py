@@ -170,6 +170,8 @@ class Closer:
                 refusals.update({positions[handle]: error for handle in mine.tolist()})
                 return mine[:0], []
             steps: list[int] = table.next_step[slots].tolist()
+            # The stream may be lost before the close goes on, and must not give these up once more.
+            stream.handles.mark(mine, HandleStatus.ENDED)
             self._end(table, slots)
             return mine, steps
 
