@@ -12,6 +12,7 @@ from support.session_clients import StreamClient, series
 from support.waiting import until
 from tidegate.errors import (
     DeadlineExpired,
+    Displaced,
     InvalidRequest,
     MessageTooLarge,
     ModelInUse,
@@ -211,6 +212,20 @@ async def test_an_ack_of_what_was_not_answered_is_refused(
     with pytest.raises((InvalidRequest, MessageTooLarge, SessionNotFound)) as caught:
         client.ack(handles, steps)
     assert str(caught.value) == text
+
+
+async def test_an_ack_that_names_a_session_taken_over_counts_for_the_others(bench: SessionBench) -> None:
+    client = bench.client()
+    taken, kept = await opened(client, "a", "b")
+    for handle in (taken, kept):
+        await client.steps(handle, 0, [1])
+    await bench.checkpoint()
+    await bench.client().resume("a")
+
+    with pytest.raises(Displaced):
+        client.ack([taken, kept], [1, 1])
+
+    assert client.durable == {kept: 1}
 
 
 async def test_a_version_with_sessions_is_not_unloaded(bench: SessionBench) -> None:

@@ -79,11 +79,15 @@ class Intake:
     def ack(self, stream: SessionStream, handles: HandleArray, steps: IntArray) -> None:
         """The application has kept the answers before these steps: a stored state may become the base.
 
+        A refused handle keeps no other from being acknowledged: its session may have been taken over, which
+        the client had no way to know, and it says every step only once.
+
         Raises:
-            InvalidRequest: The lists differ in length, a handle is there twice, or a step lies ahead of
-                its session.
-            MessageTooLarge: More handles than a frame may have rows.
+            InvalidRequest: The lists differ in length, or a step lies ahead of its session; nothing was
+                acknowledged. Or a handle is there twice.
+            MessageTooLarge: More handles than a frame may have rows; nothing was acknowledged.
             SessionNotFound: A handle stands for no session on this stream.
+            Displaced: Another stream has resumed the session of a handle.
         """
         if len(handles) > self._limits.max_frame_rows:
             raise MessageTooLarge(
@@ -93,7 +97,7 @@ class Intake:
             raise InvalidRequest(
                 f"ack.steps: expected one number per handle ({len(handles)}), got {len(steps)}"
             )
-        groups = _by_table(stream, handles)
+        groups, refusals = _by_table(stream, handles)
         for table, slots, mine in groups:
             ahead = np.flatnonzero(steps[mine] > table.next_step[slots])
             if len(ahead):
@@ -101,6 +105,8 @@ class Intake:
                 raise InvalidRequest(f"ack.steps: step {step} of handle {handle} has not been answered")
         for table, slots, mine in groups:
             self._checkpointer.tell(table, table.books.ack(slots, steps[mine]))
+        for error in refusals.values():
+            raise error
 
     def _read(self, table: SessionTable, request: FrameRequest) -> list[Array]:
         manifest = table.model.manifest
@@ -138,22 +144,16 @@ class Intake:
 
 def _by_table(
     stream: SessionStream, handles: HandleArray
-) -> list[tuple[SessionTable, SlotArray, IntArray | slice]]:
-    """The model versions of open handles, with the slots of each and its positions in the list.
-
-    Raises:
-        InvalidRequest: A handle is there twice.
-        SessionNotFound: A handle stands for no session on this stream.
-    """
+) -> tuple[list[tuple[SessionTable, SlotArray, IntArray | slice]], Refusals]:
+    """The model versions of open handles, with the slots of each and its positions in the list; errors for others."""
     resolved = stream.handles.resolve(handles) if len(handles) else None
     if resolved is not None and not resolved[0].twins.among(resolved[1]):
-        return [(*resolved, slice(None))]
-    for error in judge_handles(stream, handles).values():
-        raise error
-    numbers = stream.handles.table_numbers(handles)
+        return [(*resolved, slice(None))], {}
+    refusals = judge_handles(stream, handles)
+    rows = others(len(handles), refusals)
+    numbers = stream.handles.table_numbers(handles[rows])
     groups: list[tuple[SessionTable, SlotArray, IntArray | slice]] = []
     for number in np.unique(numbers).tolist():
-        positions = np.flatnonzero(numbers == number)
-        slots = stream.handles.slots(handles[positions])
-        groups.append((stream.handles.tables[number], slots, positions))
-    return groups
+        positions = rows[numbers == number]
+        groups.append((stream.handles.tables[number], stream.handles.slots(handles[positions]), positions))
+    return groups, refusals
