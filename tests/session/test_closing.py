@@ -248,8 +248,7 @@ async def test_a_stream_lost_right_after_its_close_ended_a_session_leaves_the_sl
 ) -> None:
     client = bench.client()
     closing = asyncio.create_task(client.close(*await opened(client, "a"), end=True))
-    while bench.in_memory():
-        await asyncio.sleep(0)
+    await until(lambda: not bench.in_memory())
 
     client.leave()
 
