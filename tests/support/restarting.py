@@ -49,10 +49,14 @@ class RestartingServer:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.process.__exit__)
 
-    async def start(self) -> None:
-        """Start the server and wait until it is ready; the loop goes on meanwhile."""
+    async def start(self, *flags: str) -> None:
+        """Start the server and wait until it is ready; the loop goes on meanwhile.
+
+        Args:
+            flags: For this start; they win over the others.
+        """
         folder = self._folder / f"start-{next(self._starts)}"
-        self.process = await asyncio.to_thread(ServerProcess, self._models, folder, *self._flags)
+        self.process = await asyncio.to_thread(ServerProcess, self._models, folder, *self._flags, *flags)
 
     async def crash(self) -> None:
         """`kill -9`, and start it again."""
