@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
 from support.session_clients import StreamClient, outcome_of, series
 from support.waiting import until
-from tidegate.errors import ArenaFull, SessionLost
+from tidegate.errors import ArenaFull
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.copying import copy_state
 from tidegate.session.open_request import OpenMode
@@ -241,47 +240,6 @@ async def test_an_id_used_anew_while_its_old_session_still_runs_leaves_memory_on
         assert bench.in_memory() == set()
     assert await ending == 1
     assert old.table.num_sessions == 0
-
-
-async def test_a_session_that_nobody_uses_for_very_long_leaves_a_tombstone(bench: SessionBench) -> None:
-    await detached(bench, "a", "b", steps=2)
-    bench.grow_idle("a", by_s=LIMITS.expire_after_s + 1)
-
-    await bench.manager.tidy()
-
-    for mode in OpenMode:
-        refused = await bench.client(b"me").open("a", mode=mode)
-        bench.manager.remove_stream(next(iter(bench.manager._streams.values())))
-        assert outcome_of(refused) is SessionLost
-        assert refused.errors[0].facts["next_step"] == 2
-        assert "expired: not used since" in str(refused.errors[0])
-    assert bench.value("tidegate_losses_total", reason="expired") == 1
-    assert await bench.condition("b") is Condition.DETACHED
-    assert await bench.manager.end_session("a") == 2
-    assert outcome_of(await bench.client().open("a")) == 0
-
-
-async def test_a_session_in_memory_does_not_expire_though_the_store_has_not_heard_of_it_for_long(
-    bench: SessionBench,
-) -> None:
-    client = bench.client()
-    handles = (await client.open("a", "b")).handles
-    numbers = [int(bench.place(i).table.number[bench.place(i).slot]) for i in ("a", "b")]
-    long_ago_s = time.time() - 2 * LIMITS.expire_after_s
-    await bench.manager.keeper.write(
-        lambda store: store._database._connection.executemany(  # type: ignore[attr-defined]
-            "UPDATE uses SET used_s = ? WHERE number = ?", [(long_ago_s, n) for n in numbers]
-        )
-    )
-
-    await client.close(handles[1])  # just used, which the store does not know
-    await bench.manager.tidy()
-
-    assert await bench.stored("a") is not None
-    assert [(await bench.stored(i)).tombstone for i in ("a", "b")] == [None, None]  # type: ignore[union-attr]
-    await client.steps(handles[0], 0, [1])
-    await bench.checkpoint()
-    assert (await bench.client().resume("b")).next_steps == [0]
 
 
 @pytest.mark.parametrize("steps", [0, 3])

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from tidegate.session.holds import Holds
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import SessionLimits
 from tidegate.session.registry import Registry
+from tidegate.session.stores.store import Store, StoredSession
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import BoolArray, IntArray, SlotArray
@@ -109,11 +111,8 @@ class Passivator:
         age_s = self._limits.expire_after_s
         before_s, count = time.time() - age_s, 0
         while True:
-            in_memory = self._in_memory()
             try:
-                gone = await self._keeper.write(
-                    lambda s, n=in_memory: s.expire(before_s, EXPIRED_AT_ONCE, _Numbers(n))  # type: ignore[misc]
-                )
+                gone = await self._keeper.write(self._expiry(before_s))
             except StoreUnavailable:
                 return count
             count += len(gone)
@@ -122,6 +121,11 @@ class Passivator:
                 log.warning("sessions expired", extra={"count": len(gone), "unused_s": age_s})
             if len(gone) < EXPIRED_AT_ONCE:
                 return count
+
+    def _expiry(self, used_before_s: float) -> Callable[[Store], list[StoredSession]]:
+        """Buries some sessions, but none that is in memory or that somebody has looked up to bring it there."""
+        numbers, ids = self._in_memory(), frozenset(self._holds.held)
+        return lambda store: store.expire(used_before_s, EXPIRED_AT_ONCE, _Numbers(numbers), ids)
 
     def _in_memory(self) -> IntArray:
         """Numbers of the sessions in memory. The store may not have heard of them for long."""
@@ -138,6 +142,7 @@ class Passivator:
             places = [self._registry.find(session_id) for session_id in session_ids]
             slots = np.array([p.slot for p in places if p and p.table is table], np.int32)
             await self._checkpointer.save(table, slots[~self._is_safe(table, slots)])
+            await self._touch(table, slots)
             gone = slots[self._is_safe(table, slots)]
             self._registry.remove(table.ids[slot] for slot in gone.tolist())
             table.release(gone)
@@ -147,6 +152,12 @@ class Passivator:
                 "sessions passivated", extra={"count": len(gone), "model": table.key.name, "reason": reason}
             )
         return len(gone)
+
+    async def _touch(self, table: SessionTable, slots: SlotArray) -> None:
+        """Tell the store when sessions were used: one that a stream held without a step may be old there."""
+        numbers, used_s = table.number[slots], time.time() - (time.monotonic() - table.last_used_s[slots])
+        with suppress(StoreUnavailable):  # said by the keeper; what is stored already may leave all the same
+            await self._keeper.write(lambda store: store.touch(numbers, used_s))
 
     def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""

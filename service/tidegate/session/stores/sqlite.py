@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tidegate.session.stores import reading, writing
 from tidegate.session.stores.database import Database
 from tidegate.session.stores.lock import FileLock
@@ -20,7 +23,7 @@ from tidegate.session.stores.store import (
     StoreCounts,
     StoredSession,
 )
-from tidegate.tensor import BoolArray
+from tidegate.tensor import BoolArray, IntArray
 
 
 class SqliteStore:
@@ -73,6 +76,11 @@ class SqliteStore:
         with self._database.writing() as connection:
             return writing.write(connection, batch)
 
+    def touch(self, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
+        """See `Store.touch`."""
+        with self._database.writing() as connection:
+            writing.touch(connection, numbers, used_s)
+
     def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
         """See `Store.read`."""
         with self._database.reading() as connection:
@@ -88,10 +96,12 @@ class SqliteStore:
         with self._database.writing() as connection:
             writing.bury(connection, tombstones, self._max_tombstones)
 
-    def expire(self, used_before_s: float, limit: int, spare: Collection[int]) -> list[StoredSession]:
+    def expire(
+        self, used_before_s: float, limit: int, spare: Collection[int], spare_ids: Collection[str] = ()
+    ) -> list[StoredSession]:
         """See `Store.expire`."""
         with self._database.writing() as connection:
-            return writing.expire(connection, used_before_s, limit, spare, self._max_tombstones)
+            return writing.expire(connection, used_before_s, limit, spare, spare_ids, self._max_tombstones)
 
     def page(self, model_name: str, after: str, size: int) -> list[StoredSession]:
         """See `Store.page`."""

@@ -224,6 +224,10 @@ class Store(Protocol):
         """
         ...
 
+    def touch(self, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
+        """Note the times, unix, at which sessions were used, shape (n,) each; unknown numbers are passed over."""
+        ...
+
     def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
         """The states in these rows.
 
@@ -250,13 +254,16 @@ class Store(Protocol):
         """
         ...
 
-    def expire(self, used_before_s: float, limit: int, spare: Collection[int]) -> list[StoredSession]:
+    def expire(
+        self, used_before_s: float, limit: int, spare: Collection[int], spare_ids: Collection[str] = ()
+    ) -> list[StoredSession]:
         """Bury sessions that nobody has used since a time.
 
         Args:
             used_before_s: Unix time.
             limit: At most so many.
             spare: Numbers of sessions that are not buried, whatever their age.
+            spare_ids: Ids of others that are not.
 
         Returns:
             Those that were buried.

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidegate.errors import SessionExists, StoreFull
 from tidegate.session.stores import reading, records
@@ -35,7 +36,7 @@ from tidegate.session.stores.store import (
     StoredSession,
     Tombstone,
 )
-from tidegate.tensor import BoolArray
+from tidegate.tensor import BoolArray, IntArray
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,11 @@ INSERT INTO uses SELECT number, {cell("used_us")} / 1e6 FROM json_each(:position
 WHERE true ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s
 """  # noqa: S608 - the names are ours
 """Counts the sessions that a batch of states may go to."""
+
+TOUCH = f"""
+UPDATE uses SET used_s = {cell("used_us")} / 1e6 FROM json_each(:positions)
+WHERE number = {cell("numbers")}
+"""  # noqa: S608 - as above
 
 WRITE_STATES = [
     f"""
@@ -116,7 +122,7 @@ def write(connection: sqlite3.Connection, batch: StateBatch) -> BoolArray:
         "numbers": column(batch.numbers),
         "epochs": column(batch.epochs),
         "steps": column(batch.steps),
-        "used_us": column((batch.used_s * 1e6).astype(np.int64)),
+        "used_us": _microseconds(batch.used_s),
         "records": packed,
         "record_bytes": packed.shape[1],
     }
@@ -130,6 +136,13 @@ def write(connection: sqlite3.Connection, batch: StateBatch) -> BoolArray:
         if len(mine):
             connection.execute(statement, {**values, "positions": positions(mine)})
     return taken
+
+
+def touch(connection: sqlite3.Connection, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
+    """See `Store.touch`."""
+    where = positions(np.arange(len(numbers)))
+    values = {"numbers": column(numbers), "used_us": _microseconds(used_s), "positions": where}
+    connection.execute(TOUCH, values)
 
 
 def end(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
@@ -162,6 +175,7 @@ def expire(
     used_before_s: float,
     limit: int,
     spare: Collection[int],
+    spare_ids: Collection[str],
     max_tombstones: int,
 ) -> list[StoredSession]:
     """See `Store.expire`."""
@@ -174,6 +188,7 @@ def expire(
     known, damage = reading.load(connection, old)
     # Nothing can be written into a damaged record; without its time it is not met here again.
     connection.executemany("DELETE FROM uses WHERE number = ?", ((n,) for n in damage))
+    known = {n: k for n, k in known.items() if k.row.session_id not in spare_ids}
     sessions = reading.with_states(connection, known.values())
     graves = [_expired(s) for s in sessions]
     _bury(connection, known, graves)
@@ -187,6 +202,10 @@ def counter(connection: sqlite3.Connection, key: str) -> int:
     if row is None or not isinstance(row[0], int):
         raise sqlite3.DatabaseError(f"the number of {key} is missing from meta")
     return row[0]
+
+
+def _microseconds(seconds: NDArray[np.float64]) -> bytes:
+    return column((seconds * 1e6).astype(np.int64))
 
 
 def _session_values(session: NewSession, key: int, model: int) -> tuple[int | str | bytes | float, ...]:
