@@ -176,9 +176,10 @@ class SessionManager:
         return await self._closer.end_session(session_id)
 
     async def tidy(self) -> None:
-        """Passivate sessions that nobody uses, and let those expire that nobody has used for very long."""
+        """Passivate idle sessions, expire those that nobody has used for very long, and look at the store."""
         await self._passivator.passivate_idle()
         await self._passivator.expire()
+        await self.keeper.probe()
 
     def unload(self, model: LoadedModel) -> None:
         """Unload a version.
