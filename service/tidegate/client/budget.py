@@ -33,12 +33,12 @@ class InputBudget:
         return self.used_bytes + held_bytes + 2 * num_bytes <= self.max_bytes
 
     def change(self, num_bytes: int) -> None:
-        """A holder holds more, or fewer, bytes than before."""
+        """A holder holds more, or fewer, bytes than before; 0: something else about it has changed."""
         self.used_bytes += num_bytes
-        if num_bytes < 0:
+        if num_bytes <= 0:
             self._room.set()
 
     async def until_changed(self) -> None:
-        """Wait until some holder holds less."""
+        """Wait until some holder holds less, or is gone."""
         self._room.clear()
         await self._room.wait()

@@ -16,7 +16,6 @@ from tidegate.client.flushing import flush
 from tidegate.client.group import SessionGroup
 from tidegate.client.pending import PendingCall
 from tidegate.client.signature import ModelInfo
-from tidegate.errors import InvalidRequest
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array
@@ -115,8 +114,7 @@ class Caller:
         if group.pending is not None:
             await asyncio.wait([group.pending.done])
         group.raise_untold()
-        if self.group.is_left:
-            raise InvalidRequest("session: expected an open one, got one that was left or ended")
+        group.check_open()
 
     async def _find_room(self, inputs: Sequence[Array]) -> None:
         budget, held = self.group.budget, self.group.held
@@ -136,6 +134,7 @@ class Caller:
             )
         while not budget.fits(held.num_bytes, num_bytes):
             await budget.until_changed()
+            self.group.check_open()
 
     async def _await(
         self,

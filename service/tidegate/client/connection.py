@@ -22,9 +22,9 @@ from tidegate.client.attaching import Attachment
 from tidegate.client.budget import InputBudget
 from tidegate.client.calls import ModelCalls, SessionCalls
 from tidegate.client.channel import ChannelOptions, connect
-from tidegate.client.errors import StreamLost, heals
+from tidegate.client.errors import CallTimedOut, StreamLost, heals
 from tidegate.client.flushing import flush
-from tidegate.client.group import SessionGroup
+from tidegate.client.group import LEFT, SessionGroup
 from tidegate.client.opening import OpenOptions
 from tidegate.client.recovery import RecoveryOptions, delays_s, leave_alone_s
 from tidegate.client.signature import ModelInfo
@@ -103,8 +103,20 @@ class Connection:
             self._forget(group)
 
     async def flush(self, timeout_s: float | None) -> None:
-        """Wait until every step of every session is durable; see `flushing.flush`."""
-        await asyncio.gather(*[flush(group, timeout_s) for group in self.groups])
+        """Wait until every step of every session is durable; see `flushing.flush`.
+
+        Raises:
+            CallTimedOut: Not so in time; its `retry` waits for all of them.
+            TidegateError: A session is lost.
+        """
+        groups = list(self.groups)
+        flushes = [flush(group, timeout_s) for group in groups]
+        outcomes = await asyncio.gather(*flushes, return_exceptions=True)
+        for group, error in zip(groups, outcomes, strict=True):
+            if isinstance(error, CallTimedOut):
+                raise CallTimedOut(str(error), taken=True, step=error.step, again=self.flush) from None
+            if error is not None and not group.is_left:
+                raise error
 
     async def close(self) -> None:
         """End the stream, and every session that is still open."""
@@ -119,7 +131,7 @@ class Connection:
 
     def abandon(self, group: SessionGroup) -> None:
         """Give sessions back without waiting for anything."""
-        self._drop(group, InvalidRequest("session: expected an open one, got one that was left"))
+        self._drop(group, InvalidRequest(LEFT))
 
     async def _keep(self) -> None:
         delays = delays_s(self.recovery)

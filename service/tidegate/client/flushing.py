@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from tidegate.client.errors import CallTimedOut
 from tidegate.client.group import SessionGroup
@@ -16,6 +17,7 @@ async def flush(group: SessionGroup, timeout_s: float | None) -> None:
 
     Raises:
         CallTimedOut: Not so in time.
+        InvalidRequest: The sessions were left meanwhile; nobody hears of their durable steps any more.
         TidegateError: A session is lost.
     """
     try:
@@ -26,10 +28,15 @@ async def flush(group: SessionGroup, timeout_s: float | None) -> None:
             group.tell_acks()
             wanted = group.acks.kept.copy()
             while (group.roster.live & (group.roster.durable_steps < wanted)).any():
+                group.check_open()
                 group.news.clear()
                 await group.news.wait()
     except TimeoutError:
-        step = int(group.roster.durable_steps[group.roster.live].min())
-        text = f"step {step}: not durable within {timeout_s} s; it is still held, and nothing is lost"
-        raise CallTimedOut(text, taken=True, step=step, again=lambda t: flush(group, t)) from None
+        steps = group.roster.durable_steps[group.roster.live]
+        if steps.size:
+            text = (
+                f"step {steps.min()}: not durable within {timeout_s} s; it is still held, and nothing is lost"
+            )
+            again = partial(flush, group)
+            raise CallTimedOut(text, taken=True, step=int(steps.min()), again=again) from None
     group.raise_errors(group.roster.lost)

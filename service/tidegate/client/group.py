@@ -33,6 +33,8 @@ from tidegate.protocol.tracking import StepCall
 from tidegate.tensor import Array, IntArray
 from tidegate.v1.model_pb2 import ModelVersion
 
+LEFT = "session: expected an open one, got one that was left or ended"
+
 
 class SessionGroup:
     """Sessions of one model version.
@@ -53,7 +55,7 @@ class SessionGroup:
         stream: What they are attached to; None after a break.
         ready: Done when the first open was answered; holds its error.
         trouble: Why the server has no room for them yet, while they are opened.
-        news: Set whenever a durable step has moved, a session was lost, or `is_caught_up` was set.
+        news: Set whenever a durable step has moved, a session was lost, `is_caught_up` was set, or they were left.
     """
 
     def __init__(
@@ -157,6 +159,11 @@ class SessionGroup:
         if errors:
             raise FleetError({self.roster.ids[row]: error for row, error in sorted(errors.items())}, answers)
 
+    def check_open(self) -> None:
+        """Raise InvalidRequest if the application has left the sessions."""
+        if self.is_left:
+            raise InvalidRequest(LEFT)
+
     def raise_untold(self) -> None:
         """Raise what went wrong with a call whose caller left, once; its answer is had by `retry` alone then."""
         call = self.untold
@@ -169,6 +176,7 @@ class SessionGroup:
         self.is_left = True
         self.budget.change(-self.held.num_bytes)
         self.held.clear()
+        self.news.set()
         if self._ack_timer is not None:
             self._ack_timer.cancel()
 

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from tidegate.client.errors import StreamLost, from_message, heals
-from tidegate.client.group import SessionGroup
+from tidegate.client.group import LEFT, SessionGroup
 from tidegate.client.recovery import leave_alone_s
-from tidegate.errors import SessionLost, SessionNotFound, TidegateError
+from tidegate.errors import InvalidRequest, SessionLost, SessionNotFound, TidegateError
 from tidegate.v1 import stream_pb2 as pb
 
 LEAVE_TIMEOUT_S = 10.0
@@ -36,18 +36,21 @@ async def leave(group: SessionGroup, mode: LeaveMode) -> None:
         return
     group.is_left = True
     told = set(group.roster.lost)
-    pending = group.pending
     try:
         async with asyncio.timeout(LEAVE_TIMEOUT_S):
-            if pending is not None:
-                await asyncio.wait([pending.done])
+            if group.pending is not None:
+                await asyncio.wait([group.pending.done])
             if group.untold is None or not group.untold.is_abandoned:
                 group.keep_returned()
             await _give_back(group, mode)
     except TimeoutError:
-        raise _not_left(group) from None
-    finally:
-        group.forget()
+        error = _not_left(group)
+        drop(group, error)
+        raise error from None
+    except BaseException:
+        drop(group, InvalidRequest(LEFT))
+        raise
+    group.forget()
     group.raise_untold()
     untold = {
         row: e for row, e in group.roster.lost.items() if row not in told and isinstance(e, SessionLost)
