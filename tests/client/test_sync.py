@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 import threading
 from uuid import uuid4
 
@@ -127,3 +128,26 @@ def test_a_client_leaves_no_thread_behind(small_server: ServerProcess) -> None:
         assert "tidegate client" in {t.name for t in threading.enumerate()}
 
     assert "tidegate client" not in {t.name for t in threading.enumerate()}
+
+
+def test_threads_that_still_wait_when_the_client_closes_are_told() -> None:
+    outcomes: list[BaseException] = []
+    is_calling = threading.Event()
+
+    def ask(client: Client) -> None:
+        is_calling.set()
+        try:
+            client.models.list()
+        except BaseException as error:
+            outcomes.append(error)
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with Client(f"127.0.0.1:{nobody.getsockname()[1]}") as client:
+            thread = threading.Thread(target=ask, args=(client,), daemon=True)
+            thread.start()
+            is_calling.wait()
+        thread.join(5)
+
+    assert not thread.is_alive()
+    assert [type(outcome) for outcome in outcomes] == [InvalidRequest]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
@@ -16,12 +17,16 @@ from tidegate.errors import InvalidRequest
 
 T = TypeVar("T")
 
+_CLOSED = "client: expected an open one (`with`), got one that is closed"
+
 
 class Portal:
     """The loop and its thread; any thread may call `run`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._is_closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tidegate client", daemon=True)
         self._thread.start()
 
@@ -29,17 +34,20 @@ class Portal:
         """Run a coroutine and wait for it; an interrupt (Ctrl-C) cancels it.
 
         Raises:
-            InvalidRequest: The portal was closed.
+            InvalidRequest: The portal is closed, or was closed meanwhile.
             CallTimedOut: As the coroutine raised it; its `retry` goes through the portal too.
         """
-        if self._loop.is_closed():
-            coroutine.close()
-            raise InvalidRequest("client: expected an open one (`with`), got one that is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._closing:
+            if self._is_closed:
+                coroutine.close()
+                raise InvalidRequest(_CLOSED)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except CallTimedOut as error:
             raise error.through(self.run) from None
+        except CancelledError:
+            raise InvalidRequest(_CLOSED) from None
         except BaseException:
             future.cancel()
             raise
@@ -65,11 +73,21 @@ class Portal:
             self.run(_exit(manager, None))
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """Stop the loop and its thread; threads that still wait in `run` are told."""
+        with self._closing:
+            self._is_closed = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _enter(manager: AbstractAsyncContextManager[T]) -> T:
