@@ -104,6 +104,8 @@ class Checkpointer:
         Raises:
             StoreUnavailable: The store did not take them.
         """
+        # As they lie in the store: sessions that came back from it have their slots in any order.
+        slots = slots[np.argsort(table.number[slots])]
         state_bytes = table.model.runner.arena.slot_bytes
         size = max(1, PIECE_BYTES // max(1, state_bytes))
         for start in range(0, len(slots), size):
