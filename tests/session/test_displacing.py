@@ -210,3 +210,24 @@ async def test_a_handle_cannot_be_closed_before_its_open_is_answered(
     assert isinstance(refused[0], SessionNotFound)
     assert await newer.close(taken.handles[0]) == ([1], {})
     assert len(set((await newer.open("b", "c")).handles)) == 2
+
+
+async def test_a_session_whose_record_is_damaged_keeps_no_other_from_being_put_back(
+    bench: SessionBench,
+) -> None:
+    client = bench.client()
+    handles = (await client.open("a", "b")).handles
+    for handle in handles:
+        await client.steps(handle, 0, [1])
+    table, slot = bench.place("a")
+    number = int(table.number[slot])
+    await bench.manager.keeper.write(
+        lambda store: store._database._connection.execute(  # type: ignore[attr-defined]
+            "UPDATE sessions SET crc32 = crc32 + 1 WHERE number = ?", (number,)
+        )
+    )
+
+    back = await client.resume("a", "b", have=[0, 0], held_from=[0, 0])
+
+    assert {i: type(e) for i, e in back.errors.items()} == {0: SessionLost}
+    assert await client.steps(back.handles[1], 0, [5]) == [5]

@@ -165,6 +165,25 @@ async def test_a_session_that_is_only_in_the_store_comes_back_when_that_works(be
     assert outcome_of(await client.resume("a")) == 1
 
 
+async def test_a_stored_session_goes_on_for_its_own_client_while_the_store_takes_nothing(
+    lives: Lives,
+) -> None:
+    bench = lives.begin()
+    opened = await bench.client(b"me").open("a", attempt=1)
+    bench = lives.begin()
+    me, you = bench.client(b"me"), bench.client(b"you")
+    with bench.store_refuses():
+        assert outcome_of(await you.resume("a")) is StoreUnavailable
+        back = await me.resume("a", attempt=2, epochs=opened.epochs)
+        assert back.epochs == opened.epochs
+        assert await me.steps(back.handles[0], 0, [1, 1]) == [1, 2]
+    me.ack(back.handles, [2])
+    await bench.checkpoint()
+
+    assert me.durable == {back.handles[0]: 2}
+    assert outcome_of(await lives.begin().client(b"you").resume("a")) == 2
+
+
 async def test_no_id_is_given_anew_while_the_store_cannot_say_whether_it_is_known(
     bench: SessionBench,
 ) -> None:

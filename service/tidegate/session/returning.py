@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tidegate.engine.pool import ModelPool
-from tidegate.errors import SessionLost, TidegateError
+from tidegate.errors import SessionLost, StoreUnavailable, TidegateError
 from tidegate.protocol.checkpoints import NO_ROW
 from tidegate.protocol.lifecycle import Event
 from tidegate.protocol.resume import no_state_error
@@ -157,7 +157,7 @@ class Returner:
             ids = [table.ids[slot] for slot in slots.tolist()]
             stored = await self._keeper.read(lambda store: store.find(ids))
             errors: list[TidegateError | None] = [None] * len(ids)
-            known = [i for i, session_id in enumerate(ids) if session_id in stored]
+            known = [i for i, session_id in enumerate(ids) if _is_sound(stored.get(session_id))]
             group = [stored[ids[i]] for i in known]
             good, chosen, refused = choose(group, [reaches[i] for i in known], for_look=False)
             for i in set(range(len(ids))) - set(known):
@@ -166,13 +166,14 @@ class Returner:
             for i, error in refused.items():
                 errors[known[i]] = error
             where = slots[[known[i] for i in good]]
-            found = await self._fetch(table, chosen, claimant)
+            found = await self._fetch(table, chosen)
             for i, session in zip(good, chosen.sessions, strict=True):
                 if session.session_id not in found:
                     errors[known[i]] = _unreadable(session)
             kept = [n for n, session in enumerate(chosen.sessions) if session.session_id in found]
             if kept:
                 chosen = chosen.take(kept)
+                await self._claim(chosen, claimant)
                 states = table.states_of([found[s.session_id] for s in chosen.sessions])
                 table.put_back(where[kept], chosen.steps, states)
                 _enter(table, where[kept], chosen)
@@ -197,33 +198,46 @@ class Returner:
             room = table.pool.num_free
             results |= {i: table.full(self._retry_after_s) for i in good[room:]}
             good, chosen = good[:room], chosen.take(range(len(good))[:room])
-            found = await self._fetch(table, chosen, claimant)
-        for i, session in zip(good, chosen.sessions, strict=True):
-            if session.session_id not in found:
-                results[i] = _unreadable(session)
-        kept = [n for n, session in enumerate(chosen.sessions) if session.session_id in found]
-        for n in kept[table.pool.num_free :]:
-            results[good[n]] = table.full(self._retry_after_s)
-        kept = kept[: table.pool.num_free]
-        if kept:
-            chosen = chosen.take(kept)
-            states = table.states_of([found[s.session_id] for s in chosen.sessions])
-            slots = table.restore(chosen.sessions, chosen.steps, states)
-            _enter(table, slots, chosen)
-            if claimant is not None:
-                table.epoch[slots] = claimant.epoch
-            self._registry.add(table, slots)
-            self._metrics.returns.labels(*table.model.entry).inc(len(kept))
-            results.update({good[n]: Place(table, s) for n, s in zip(kept, slots.tolist(), strict=True)})
+            found = await self._fetch(table, chosen)
+            kept = [n for n, session in enumerate(chosen.sessions) if session.session_id in found]
+            results |= {i: _unreadable(sessions[i]) for i in good if sessions[i].session_id not in found}
+            good, chosen = [good[n] for n in kept], chosen.take(kept)
+            epoch = None
+            if claimant is not None and good:
+                try:
+                    await self._claim(chosen, claimant)
+                    epoch = claimant.epoch
+                except StoreUnavailable as error:
+                    kept = _need_no_claim(chosen, claimant)
+                    results |= dict.fromkeys(good, error)
+                    good, chosen = [good[n] for n in kept], chosen.take(kept)
+        room = table.pool.num_free
+        results |= {i: table.full(self._retry_after_s) for i in good[room:]}
+        good, chosen = good[:room], chosen.take(range(len(good))[:room])
+        if good:
+            slots = self._put_in(table, chosen, found, epoch)
+            results |= {i: Place(table, slot) for i, slot in zip(good, slots.tolist(), strict=True)}
         return [results[i] for i in range(len(sessions))]
 
-    async def _fetch(
-        self, table: SessionTable, chosen: Chosen, claimant: Claimant | None
-    ) -> dict[str, bytes | None]:
-        """Read the chosen states, None for the initial one, and forget in the store what lies above.
+    def _put_in(
+        self, table: SessionTable, chosen: Chosen, found: dict[str, bytes | None], epoch: int | None
+    ) -> SlotArray:
+        """Give sessions slots and states; None for the epochs that they have."""
+        slots = table.restore(
+            chosen.sessions, chosen.steps, table.states_of([found[s.session_id] for s in chosen.sessions])
+        )
+        _enter(table, slots, chosen)
+        if epoch is not None:
+            table.epoch[slots] = epoch
+        self._registry.add(table, slots)
+        self._metrics.returns.labels(*table.model.entry).inc(len(slots))
+        return slots
+
+    async def _fetch(self, table: SessionTable, chosen: Chosen) -> dict[str, bytes | None]:
+        """Read the chosen states, None for the initial one.
 
         Returns:
-            By id; a state that turns out damaged is missing, and nothing of its session is forgotten.
+            By id; a state that turns out damaged is missing.
         """
         wanted = [
             (session.number, session.session_id, row)
@@ -240,14 +254,34 @@ class Returner:
         for (_, session_id, _), state in zip(wanted, states, strict=True):
             if state is not None and len(state) == size:
                 found[session_id] = state
-        if claimant is not None:
-            claims = [
-                claimant.claim(session.number, step)
-                for session, step in zip(chosen.sessions, chosen.steps.tolist(), strict=True)
-                if session.session_id in found
-            ]
-            await self._keeper.write(lambda store: store.claim(claims))
         return found
+
+    async def _claim(self, chosen: Chosen, claimant: Claimant) -> None:
+        """Renew the epochs of sessions, and forget in the store what lies above their chosen states."""
+        claims = [
+            claimant.claim(session.number, step)
+            for session, step in zip(chosen.sessions, chosen.steps.tolist(), strict=True)
+        ]
+        await self._keeper.write(lambda store: store.claim(claims))
+
+
+def _need_no_claim(chosen: Chosen, claimant: Claimant) -> list[int]:
+    """Which sessions may go on under the epochs that they have, while the store cannot renew these.
+
+    Those of which nothing lies above the chosen state, where the client opened them last: it is the only one
+    that was told the epoch, so nobody takes what it does from now on for a course that another has seen.
+    """
+    return [
+        n
+        for n, (session, step) in enumerate(zip(chosen.sessions, chosen.steps.tolist(), strict=True))
+        if claimant.opener and claimant.opener == session.opener
+        if session.next_step == step and not session.damage
+    ]
+
+
+def _is_sound(session: StoredSession | None) -> bool:
+    """Whether the store has a record of a session in memory; a damaged one could not be claimed."""
+    return session is not None and session.tombstone is None
 
 
 def _enter(table: SessionTable, slots: SlotArray, chosen: Chosen) -> None:
