@@ -101,16 +101,37 @@ class Series:
         return x, y
 
 
+async def impatient_run(session: Session, x: Array, outputs: Outputs, rng: random.Random) -> dict[str, Array]:
+    """A call whose caller may leave it, and comes back for the answer, perhaps long after it has come."""
+    call = asyncio.create_task(session.run(x, outputs=outputs, timeout_s=rng.choice([None, 0.01])))
+    if rng.random() < 0.5:
+        await asyncio.wait([call], timeout=rng.choice([0, 0.001, 0.01]))
+        call.cancel()
+    await asyncio.wait([call])
+    await asyncio.sleep(rng.choice([0, 0.02]))
+    if call.cancelled():
+        settled = await session.settle()
+        # A call that was cancelled before it began is no call.
+        return await session.run(x, outputs=outputs) if settled is None else settled
+    try:
+        return call.result()
+    except CallTimedOut as error:
+        return await (error.retry() if rng.random() < 0.5 or not error.taken else settled_of(session))
+
+
+async def settled_of(session: Session) -> dict[str, Array]:
+    settled = await session.settle()
+    assert settled is not None, "the answer of a call that was taken is gone"
+    return settled
+
+
 async def feed_session(session: Session, rng: random.Random, num_calls: int) -> None:
     series = Series(1, rng)
     for _ in range(num_calls):
         x, y = series.next_piece()
         outputs: Outputs = rng.choice(["all", "last"])
         expected = y[0] if outputs == "all" else y[0, -1:]
-        try:
-            got = await session.run(x[0], outputs=outputs, timeout_s=rng.choice([None, 0.01]))
-        except CallTimedOut as error:
-            got = await error.retry()
+        got = await impatient_run(session, x[0], outputs, rng)
         np.testing.assert_array_equal(got["y"], expected)
 
 
