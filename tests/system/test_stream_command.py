@@ -100,6 +100,7 @@ async def test_a_command_that_is_killed_goes_on_where_its_output_ends(
         assert (await client.sessions.get(session_id)).next_step == NUM_ROWS - 3
 
 
+@pytest.mark.slow
 async def test_a_command_that_has_finished_has_nothing_to_do_when_it_comes_again(
     server: RestartingServer, source: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +128,7 @@ async def test_a_second_file_of_a_session_goes_on_where_it_was_killed(
     command = await stream_command(
         server.address, str(inputs[1]), outputs[1], session_id, "--on-bad-row=skip"
     )
-    await killed_at(100, command, outputs[1])
+    await killed_at(1500, command, outputs[1])
     await server.crash()
     assert await run(server, inputs[1], outputs[1], session_id, "--chunk", "50") == 0
 
@@ -178,6 +179,7 @@ async def test_a_session_that_was_lost_ends_the_command_with_one_line(
     assert said[1].startswith(f"error: session {session_id!r}: the server does not know it any more")
 
 
+@pytest.mark.slow
 async def test_the_command_waits_until_its_last_steps_are_stored(
     models: Path, source: Path, tmp_path: Path
 ) -> None:
