@@ -32,7 +32,7 @@ class Durations:
         resume_after_s: Life of the server that is killed.
     """
 
-    slice_s: float = 3.0
+    slice_s: float = 2.5
     raw_s: float = 1.0
     warmup_s: float = 0.5
     rounds: int = 5
