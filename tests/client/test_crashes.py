@@ -146,6 +146,41 @@ async def test_what_was_flushed_survives_a_crash_without_its_client(server: Rest
     np.testing.assert_array_equal(np.concatenate([before, after]), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("breaks", ["the connection", "the server"])
+async def test_answers_that_were_not_acknowledged_are_to_be_had_by_the_next_process(
+    server: Restarted, breaks: str
+) -> None:
+    """Whatever its library had, and however often it resumed: an application has only what it kept."""
+    x = series(60)
+
+    async with TcpProxy(server.process.grpc_port) as proxy:
+        async with AsyncClient(proxy.address) as client:
+            opening = client.session("lstm", "s", ack="explicit")
+            session = await opening.__aenter__()
+            kept = await session.steps(x[:20])
+            session.ack(20)
+            await session.flush(timeout_s=30)
+            await session.steps(x[20:40])
+            if breaks == "the server":
+                await asyncio.to_thread(server.kill_and_start)
+            else:
+                proxy.cut()
+            await session.steps(x[40:50])
+            async with client.session("lstm") as other:
+                await other.step(x[0])
+                await other.flush(timeout_s=30)  # A checkpoint of everything.
+            # The process dies: nobody acknowledges, nobody leaves.
+            proxy.cut()
+        async with AsyncClient(server.address) as client:
+            async with client.session("lstm", "s", mode="resume", next_step=20) as session:
+                after = await session.steps(x[20:])
+            async with client.session("lstm") as alone:
+                expected = await alone.steps(x)
+
+    np.testing.assert_array_equal(np.concatenate([kept, after]), expected)
+
+
 def test_a_client_without_asyncio_survives_a_restart(server: Restarted) -> None:
     x = series(30)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -13,7 +14,7 @@ from support.peers import CutsOnce
 from support.quick_client import client_of
 from support.sum_peer import SumPeer
 from support.waiting import until
-from tidegate.client import CallTimedOut, StreamLost
+from tidegate.client import AsyncClient, CallTimedOut, RecoveryOptions, StreamLost
 from tidegate.errors import ArenaFull, CapacityError
 from tidegate.v1 import stream_pb2 as pb
 
@@ -133,6 +134,21 @@ async def test_an_open_without_room_is_sent_again_after_the_hint() -> None:
     async with Full() as peer, client_of(peer) as client, client.session("sum") as session:
         assert float(await session.step(1)) == 1
         assert len(peer.opens) == 3
+
+
+async def test_a_server_that_dies_of_every_call_is_asked_more_and_more_seldom() -> None:
+    class Dies(SumPeer):
+        async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
+            raise Cut
+
+    recovery = RecoveryOptions(first_delay_s=0.01, max_delay_s=10)
+    async with Dies() as peer, AsyncClient(peer.address, recovery=recovery) as client:
+        with suppress(StreamLost, CallTimedOut):
+            async with client.session("sum") as session:
+                await session.step(1, timeout_s=1)
+                raise AssertionError("a step that no server survived was answered")
+
+        assert 3 <= len(peer.streams) <= 10
 
 
 @pytest.mark.parametrize("what", ["open", "frame"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +20,11 @@ WIDE = FrameCaps(max_rows=1000, max_steps=1000, max_bytes=1 << 20)
 def inputs_of(num_rows: int, num_steps: int, start: int = 0) -> Array:
     """(n, T, 1); element [row, t] is 1000 row + start + t."""
     return (1000 * np.arange(num_rows)[:, None, None] + start + np.arange(num_steps)[:, None]).astype("<f4")
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds at this moment."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def sent_again(
@@ -168,3 +176,20 @@ def test_bytes_are_never_more_than_was_said_beforehand() -> None:
         step += x.shape[1]
 
         assert held.num_bytes <= before + cost
+
+
+def test_a_fleet_with_one_session_refused_takes_the_memory_that_is_counted() -> None:
+    """Its calls never continue a block: what is kept free in each for later steps must not be there."""
+    held, live = HeldInputs(), np.ones(10_000, bool)
+    x = np.ones((10_000, 1, 50), np.float32)
+    before = resident_bytes()
+
+    for step in range(20):
+        first_steps = np.full(10_000, step)
+        first_steps[0] = 0
+        held.append(first_steps, [x], live)
+        refused = first_steps + 1
+        refused[0] = 0
+        held.cut_off(refused)
+
+    assert resident_bytes() - before < 1.5 * held.num_bytes

@@ -36,6 +36,19 @@ def test_what_was_given_back_is_handed_out_again_before_new_slots() -> None:
     assert sorted(pool.acquire(2).tolist()) == slots[3:5].tolist()
 
 
+def test_the_end_lies_above_every_slot_that_was_ever_handed_out() -> None:
+    pool = SlotPool(capacity=100)
+    ends = [pool.end]
+
+    slots = pool.acquire(10)
+    ends.append(pool.end)
+    pool.release(slots)
+    pool.acquire(5)
+    ends.append(pool.end)
+
+    assert ends == [1, 11, 11]
+
+
 def test_a_slot_given_back_twice_is_our_mistake() -> None:
     pool = SlotPool(capacity=2)
     slots = pool.acquire(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -126,3 +128,30 @@ async def test_a_model_with_two_states_goes_to_the_store_and_back(bench: Session
     table, slot = bench.place("a")
     after = table.model.runner.arena.read(np.array([slot], np.int32))
     assert [s.tobytes() for s in after] == [s.tobytes() for s in before]
+
+
+@pytest.mark.parametrize("num_states", [1, 2])
+async def test_a_newest_state_that_is_missing_is_told_to_who_can_go_on_from_there_alone(
+    lives: Lives, num_states: int
+) -> None:
+    bench = lives.begin()
+    client = bench.client(ME)
+    (handle,) = (await client.open("a")).handles
+    for i in range(num_states):
+        await client.steps(handle, 2 * i, [1, 1])
+        client.ack([handle], [2])
+        await bench.checkpoint()
+    lives.end()
+    with sqlite3.connect(lives.file) as file:  # as a damaged page would do, without an error
+        file.execute(f"DELETE FROM state_{num_states - 1}")
+    file.close()
+    client = lives.begin().client(ME)
+
+    refused = await client.resume("a")
+    back = await client.resume("a", have=[2], held_from=[0])
+
+    older = 2 * (num_states - 1)
+    assert outcome_of(refused) is SessionLost
+    assert str(refused.errors[0]).endswith(f"the state at step {older + 2} is missing")
+    assert outcome_of(back) == older
+    assert outcome_of(await lives.begin().client(ME).resume("a")) == older

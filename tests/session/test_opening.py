@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
@@ -22,6 +23,7 @@ from tidegate.errors import (
     StaleAttempt,
     TidegateError,
 )
+from tidegate.session import opening
 from tidegate.session.open_request import OpenMode
 
 CREATE, RESUME, EITHER = OpenMode.CREATE, OpenMode.RESUME, OpenMode.CREATE_OR_RESUME
@@ -229,3 +231,23 @@ async def test_a_version_is_not_unloaded_while_an_open_looks_its_sessions_up(ben
     result = await opening
     assert result.models == [model]
     assert await client.steps(result.handles[0], 0, [1]) == [1]
+
+
+async def test_what_becomes_durable_while_an_open_is_at_work_is_in_its_answer(
+    bench: SessionBench, in_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "PIECE", 1)
+    older, newer = bench.client(), bench.client()
+    (handle,) = (await older.open("a")).handles
+    slow = (await older.open("b", model="lstm", version="1")).handles
+    await older.steps(handle, 0, [1, 1])
+    older.ack([handle], [2])
+    with bench.engine_stalls("lstm/1"):
+        older.send(slow, [0], np.zeros((1, 1, 3), np.float32))
+        await until(lambda: bench.runs("b"))
+        resume = asyncio.create_task(newer.resume("a", "b", have=[2, 1], held_from=[0, 0]))
+        await until(lambda: bench.place("a").owner == newer.stream.number)
+        await bench.checkpoint()
+        assert list(newer.durable.values()) == [2]
+
+    assert (await resume).durable_steps == [2, 0]

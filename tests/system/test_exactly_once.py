@@ -1,7 +1,8 @@
 """Promise P2: every step changes its session once, and its answer comes once, whatever is done to the server.
 
-Each test feeds the same rows twice, once in peace, and compares the answers byte by byte: an LSTM
-forgets nothing at once, so a step that is lost, repeated or out of order changes every answer behind it.
+Each test feeds the same rows twice, once in peace, and compares the answers byte by byte: a step that
+is lost, repeated or out of order changes the answers behind it. A thousand steps later the LSTM has
+forgotten it, so the numbers of steps are compared too.
 `TIDEGATE_TEST_SEED` repeats a run; the data folder is that of support/machine_metrics.py.
 """
 

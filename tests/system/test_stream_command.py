@@ -134,6 +134,8 @@ async def test_a_second_file_of_a_session_goes_on_where_it_was_killed(
 
     calm = tmp_path / "calm.csv"
     assert await run(server, source, calm, new_id(), "--chunk", "1000") == 0
+    async with AsyncClient(server.address) as client:
+        assert (await client.sessions.get(session_id)).next_step == NUM_ROWS - 3
     whole = outputs[0].read_bytes() + outputs[1].read_bytes().split(b"\n", 1)[1]
     assert whole == calm.read_bytes()
 

@@ -74,6 +74,7 @@ class Feeder:
                 await self._send_again(rows)
                 rows = []
         await self._send_again(rows)
+        assert self._session.next_step == kept.next_step, "rows were sent twice, or not at all"
 
     async def feed(self, chunk: int) -> None:
         """Feed all rows that are left, and wait until the server has stored what came of them.

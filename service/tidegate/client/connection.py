@@ -134,12 +134,13 @@ class Connection:
         self._drop(group, InvalidRequest(LEFT))
 
     async def _keep(self) -> None:
-        delays = delays_s(self.recovery)
+        delays, clock = delays_s(self.recovery), asyncio.get_running_loop().time
         try:
             while True:
                 await self._is_wanted.wait()
                 stream = self._stream = SessionStream(self._stub, self._address)
                 self._attempt += 1
+                began_s = clock()
                 for group in self.groups:
                     self._attach(group, stream)
                 error = self._failure = await stream.ended()
@@ -147,7 +148,8 @@ class Connection:
                 await self._stop_attaching()
                 if not heals(error):
                     self._give_up(error)
-                if stream.has_opened:
+                has_lasted = clock() - began_s > self.recovery.max_delay_s
+                if stream.has_answered or has_lasted:  # One that dies of all it is sent is left alone.
                     delays = delays_s(self.recovery)
                 hint_s = error.retry_after_s if isinstance(error, CapacityError) else None
                 await self._pause(max(next(delays), leave_alone_s(hint_s)))

@@ -134,7 +134,8 @@ class Session:
         """Wait until every step so far survives the death of the server.
 
         What was returned is acknowledged first; a session with `ack="explicit"` waits for the steps that
-        it has acknowledged. With a store in memory this returns once that store has the state: it then
+        it has acknowledged, and should have acknowledged all by then: the server stores the newest state,
+        which counts once every answer before it is kept. With a store in memory this returns once that store has the state: it then
         survives a lost connection, not the server (`durable_step` stays 0).
 
         Args:

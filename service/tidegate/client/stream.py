@@ -54,14 +54,14 @@ class SessionStream:
 
     Attributes:
         failure: Why it ended; None while it lives.
-        has_opened: Whether the server has answered an open.
+        has_answered: Whether the server has answered a frame.
         max_open_sessions: Most sessions in one open or close.
         max_ack_rows: Most handles in one acknowledgement.
     """
 
     def __init__(self, stub: SessionServiceAsyncStub, address: str) -> None:
         self.failure: TidegateError | None = None
-        self.has_opened = False
+        self.has_answered = False
         self.max_open_sessions = 1
         self.max_ack_rows = 1
         self._address = address
@@ -207,6 +207,7 @@ class SessionStream:
     def _dispatch(self, message: pb.StreamResponse) -> None:
         match message.WhichOneof("message"):
             case "result":
+                self.has_answered = True
                 self._outbox.take_result(message.result)
                 self._on_durable(message.result.durable)
                 self._wake_writer.set()
@@ -227,7 +228,6 @@ class SessionStream:
         answer, enter = self._opens.pop(opened.open_id, (None, None))
         if answer is None or enter is None:
             return
-        self.has_opened = True
         self._outbox.set_limits(opened.limits)
         self.max_open_sessions = max(1, opened.limits.max_open_sessions)
         self.max_ack_rows = max(1, opened.limits.max_frame_rows)

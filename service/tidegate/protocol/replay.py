@@ -59,7 +59,7 @@ class _Block:
         self.stops = first_steps.copy()
         self.used = 0
         self.dropped = 0
-        self._arrays = [np.empty((len(x), capacity, *x.shape[2:]), x.dtype) for x in inputs]
+        self._arrays = [_room(x, capacity) for x in inputs]
 
     @property
     def capacity(self) -> int:
@@ -97,6 +97,14 @@ class _Block:
 
     def chunk(self, rows: IntArray, start: int, num_steps: int) -> list[bytes]:
         return [x[rows, start : start + num_steps].tobytes() for x in self._arrays]
+
+
+def _room(x: Array, capacity: int) -> Array:
+    """An array for `capacity` steps like those of x, shape (n, capacity, step_shape...)."""
+    if x.shape[1] == capacity:
+        return np.empty_like(x)
+    # Step by step in memory, so that steps which never come take none.
+    return np.empty((capacity, len(x), *x.shape[2:]), x.dtype).swapaxes(0, 1)
 
 
 class HeldInputs:

@@ -18,12 +18,17 @@ from tidegate.tensor import SlotArray
 
 
 class SlotPool:
-    """Free slots as a stack."""
+    """Free slots as a stack.
+
+    Attributes:
+        end: One above the highest slot that was ever handed out.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._free: SlotArray = np.arange(capacity, 0, -1, dtype=np.int32)
         self.num_free = capacity
         self.capacity = capacity
+        self.end = 1
 
     def acquire(self, count: int) -> SlotArray:
         """Take `count` free slots.
@@ -37,7 +42,9 @@ class SlotPool:
         if count > self.num_free:
             raise ArenaFull(f"{count} slots asked for, {self.num_free} of {self.capacity} free")
         self.num_free -= count
-        return self._free[self.num_free : self.num_free + count][::-1].copy()
+        taken: SlotArray = self._free[self.num_free : self.num_free + count][::-1].copy()
+        self.end = max(self.end, int(taken.max(initial=0)) + 1)
+        return taken
 
     def release(self, slots: SlotArray) -> None:
         """Give slots back."""

@@ -1,7 +1,7 @@
 """Checkpoints: the states of sessions go to the store in the background, many at a time.
 
-A sweep looks at every slot once in `checkpoint_age_s`, a part of them at each of its stops, and stores what
-has changed. A state is copied between two batches, so it is the state after exactly its step, and the
+A sweep looks at every session once in `checkpoint_age_s`, an equal part of them at each of its stops, and
+stores what has changed. A state is copied between two batches, so it is the state after exactly its step, and the
 session goes on while it is being written. What was stored is entered in the books afterwards, and whoever
 holds a session whose durable step has moved is told.
 
@@ -132,14 +132,14 @@ class Checkpointer:
         """
         count = 0
         for table in self._registry.tables():
-            slots = table.dirty(0, table.pool.capacity + 1)
+            slots = table.dirty(0, table.pool.end)
             count += len(slots)
             await self.save(table, slots)
         return count
 
     def num_dirty(self) -> int:
         """Sessions whose newest state the store does not have."""
-        return sum(len(t.dirty(0, t.pool.capacity + 1)) for t in self._registry.tables())
+        return sum(len(t.dirty(0, t.pool.end)) for t in self._registry.tables())
 
     async def enroll(self, table: SessionTable, slots: SlotArray) -> None:
         """Give those sessions that began while the store failed a record there.
@@ -166,10 +166,12 @@ class Checkpointer:
 
     async def _round(self) -> None:
         began_s = time.monotonic()
+        reached: dict[SessionTable, int] = {}
         for stop in range(STOPS):
             for table in self._registry.tables():
-                num_slots = table.pool.capacity + 1
-                changed = table.dirty(num_slots * stop // STOPS, num_slots * (stop + 1) // STOPS)
+                end = table.pool.end * (stop + 1) // STOPS
+                changed = table.dirty(reached.get(table, 0), end)
+                reached[table] = end
                 await self.save(table, changed, bytes_per_s=self._bytes_per_s)
             until_next_s = began_s + self._age_s * (stop + 1) / STOPS - time.monotonic()
             await asyncio.sleep(max(0.0, until_next_s))

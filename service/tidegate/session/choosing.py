@@ -77,13 +77,16 @@ def choose(
         The positions of those that have one, what was chosen for them, and errors for the others.
     """
     steps = np.array([s.steps for s in sessions], np.int64).reshape(-1, 2)
-    # A session that was never stored stands at its beginning, unless a state of it was lost.
-    untouched = [0 if max(s.steps) == NO_STATE and not s.damage else NO_STATE for s in sessions]
+    newest = np.array([s.newest_step for s in sessions], np.int64)
+    untouched = np.where((steps.max(axis=1) == NO_STATE) & (newest == 0), 0, NO_STATE)
     have = np.array([r.have for r in reaches], np.int64)
     held_from = np.array([r.held_from for r in reaches], np.int64)
     # Row 1 is written only once the base is in row 0.
     can_begin = steps[:, 1] == NO_STATE
     picked = choose_steps(np.array([steps[:, 0], steps[:, 1], untouched]), have, held_from, can_begin)
+    # Who can go on from the newest state alone must not be given an older one when that is lost.
+    is_lost = newest > steps.max(axis=1, initial=0)
+    picked[is_lost & (have == UNSET) & (held_from == UNSET)] = NO_STATE
     good: list[int] = np.flatnonzero(picked != NO_STATE).tolist()
     refused: dict[int, TidegateError] = {
         i: _no_state(sessions[i], reaches[i]) for i in np.flatnonzero(picked == NO_STATE).tolist()

@@ -19,6 +19,7 @@ from tidegate.errors import InvalidRequest, MessageTooLarge, TidegateError
 from tidegate.session.admission import admit
 from tidegate.session.creating import Creator
 from tidegate.session.finding import Finder, Known
+from tidegate.session.handles import HandleStatus
 from tidegate.session.holds import Holds
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import MAX_CLIENT_INSTANCE_BYTES, SessionLimits
@@ -117,6 +118,7 @@ class Opener:
             for first in range(0, len(pieces), PIECES_AT_ONCE):
                 at_once = pieces[first : first + PIECES_AT_ONCE]
                 await asyncio.gather(*(self._in_turn(opening, piece) for piece in at_once))
+        _tell_durable(opening)
         return opening.result
 
     async def _in_turn(self, opening: _Opening, positions: range) -> None:
@@ -238,13 +240,27 @@ def _attach(opening: _Opening, places: dict[int, Place]) -> None:
         table.handle[slots] = handles
         table.last_used_s[slots] = time.monotonic()
         table.attempt[slots] = request.attempt
-        columns = (slots, handles, table.next_step[slots], table.books.base_step[slots], table.epoch[slots])
-        for i, slot, handle, step, durable_step, epoch in zip(
-            mine, *(column.tolist() for column in columns), strict=True
-        ):
+        columns = (slots, handles, table.next_step[slots], table.epoch[slots])
+        for i, slot, handle, step, epoch in zip(mine, *(column.tolist() for column in columns), strict=True):
             table.opener[slot] = request.client_instance
             result.models[i], result.handles[i], result.next_steps[i] = table.model, handle, step
-            result.durable_steps[i], result.epochs[i] = durable_step, epoch
+            result.epochs[i] = epoch
+
+
+def _tell_durable(opening: _Opening) -> None:
+    """Say last how far sessions are durable.
+
+    Until the answer their handles mean nothing to the client, and what it was told of them meanwhile is lost.
+    """
+    handles, result = opening.stream.handles, opening.result
+    given = np.array(result.handles, np.uint32)
+    ours = np.flatnonzero(handles.status(given) == HandleStatus.OPEN)
+    numbers, slots = handles.table_numbers(given[ours]), handles.slots(given[ours])
+    for number in np.unique(numbers).tolist():
+        mine = numbers == number
+        durable_steps = handles.tables[number].books.base_step[slots[mine]].tolist()
+        for i, step in zip(ours[mine].tolist(), durable_steps, strict=True):
+            result.durable_steps[i] = step
 
 
 def _by_table(places: dict[int, Place]) -> list[tuple[SessionTable, dict[int, Place]]]:

@@ -34,10 +34,11 @@ class Checked(NamedTuple):
 
 
 class KnownRow(NamedTuple):
-    """A row of `sessions` that passed its checksum, and the time of its last use."""
+    """A row of `sessions` that passed its checksum, the time of its last use and the step of its newest state."""
 
     row: SessionRow
     used_s: float
+    newest_step: int
 
 
 def find(connection: sqlite3.Connection, session_ids: Sequence[str]) -> dict[str, StoredSession]:
@@ -85,10 +86,12 @@ def load(
     """
     rows, damage = select(connection, SELECT_SESSIONS, numbers)
     known: dict[int, KnownRow] = {}
-    for *fields, crc32, used_s in rows:
+    for *fields, crc32, used_s, step in rows:
         row = SessionRow(*fields)
         if row.crc32 == crc32:
-            known[row.number] = KnownRow(row, used_s if isinstance(used_s, float) else 0.0)
+            known[row.number] = KnownRow(
+                row, used_s if isinstance(used_s, float) else 0.0, step if isinstance(step, int) else NO_STATE
+            )
         else:
             damage[row.number] = "its record fails its checksum"
     for number in numbers:
@@ -200,9 +203,11 @@ def _may_read(known: KnownRow | None, session_id: str, model: ModelKey) -> bool:
 
 
 def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
-    row, used_s = known
+    row, used_s, newest_step = known
     first, second = (NO_STATE if s is None else s.step for s in states)
     damage = "; ".join(f"the state in row {i} {s.damage}" for i, s in enumerate(states) if s and s.damage)
+    if not damage and newest_step > max(0, first, second):
+        damage = f"the state at step {newest_step} is missing"
     tombstone = None
     if row.lost_s is not None:
         used_s = row.lost_s
@@ -217,6 +222,7 @@ def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
         epoch=row.epoch,
         used_s=used_s,
         steps=(first, second),
+        newest_step=newest_step,
         damage=damage,
         tombstone=tombstone,
     )

@@ -2,7 +2,8 @@
 
 docs/operations.md shows an operator how to read them. A state table's row is one state; which session it
 belongs to, at which step and under which epoch is in the record too, and the record is what counts.
-`uses` stands apart from `sessions` because it is written with every state, and read whole to find what is old.
+`uses` stands apart from `sessions` because it is written with every state, and read whole to find what is old. It
+tells the step of the newest state too: damage can make a row of a state table vanish without an error.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX session_by_id ON sessions (id_hash, model);
 CREATE INDEX tombstone_by_age ON sessions (lost_s) WHERE lost_s IS NOT NULL;
-CREATE TABLE uses (number INTEGER PRIMARY KEY, used_s REAL NOT NULL);
+CREATE TABLE uses (number INTEGER PRIMARY KEY, used_s REAL NOT NULL, step INTEGER);
 CREATE TABLE state_0 (number INTEGER PRIMARY KEY, step INTEGER NOT NULL, epoch INTEGER NOT NULL, record BLOB NOT NULL);
 CREATE TABLE state_1 (number INTEGER PRIMARY KEY, step INTEGER NOT NULL, epoch INTEGER NOT NULL, record BLOB NOT NULL);
 CREATE VIEW session_overview AS SELECT
@@ -108,11 +109,11 @@ class SessionRow(NamedTuple):
 
 SELECT_SESSIONS = """
 SELECT s.number, s.id, m.name, m.version, m.sha256, s.creator, s.opener, s.attempt, s.epoch, s.created_s,
-    s.lost_s, s.lost_next_step, s.lost_durable_step, s.lost_reason, s.crc32, u.used_s
+    s.lost_s, s.lost_next_step, s.lost_durable_step, s.lost_reason, s.crc32, u.used_s, u.step
 FROM sessions s LEFT JOIN models m ON m.number = s.model LEFT JOIN uses u ON u.number = s.number
 WHERE s.number IN (SELECT value FROM json_each(?))
 """
-"""The fields of `SessionRow`, then the checksum and the time of the last use."""
+"""The fields of `SessionRow`, then the checksum, the time of the last use and the newest step."""
 
 
 def id_hash(session_id: str) -> int:

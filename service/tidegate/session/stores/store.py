@@ -89,7 +89,8 @@ class StoredSession:
         epoch: Of its last owner.
         used_s: Unix time of its last create, claim or write; of a tombstone, when it was lost.
         steps: Step of the state in row 0 and in row 1; NO_STATE if there is none that may be used.
-        damage: What was refused, by name; empty if nothing was.
+        newest_step: Step of the newest state that should be there, 0 if it is the initial one; NO_STATE if not known.
+        damage: What was refused or is missing, by name; empty if nothing is.
         tombstone: Set if the session is lost: it has no states, and its id must be refused. A session whose own record is
             damaged has one too; then only `number` and `session_id` mean anything.
     """
@@ -103,6 +104,7 @@ class StoredSession:
     epoch: int
     used_s: float
     steps: tuple[int, int]
+    newest_step: int = NO_STATE
     damage: str = ""
     tombstone: Tombstone | None = None
 

@@ -44,9 +44,9 @@ LATEST_S = 253_402_300_799.0
 """The end of the year 9999: times of use are under no checksum, and Python writes no later ones."""
 
 WRITE_USES = f"""
-INSERT INTO uses SELECT number, {cell("used_us")} / 1e6 FROM json_each(:positions) CROSS JOIN sessions
+INSERT INTO uses SELECT number, {cell("used_us")} / 1e6, {cell("steps")} FROM json_each(:positions) CROSS JOIN sessions
     ON number = {cell("numbers")} AND epoch = {cell("epochs")} AND lost_s IS NULL
-WHERE true ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s
+WHERE true ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s, step = excluded.step
 """  # noqa: S608 - the names are ours
 """Counts the sessions that a batch of states may go to."""
 
@@ -88,7 +88,7 @@ def create(connection: sqlite3.Connection, sessions: Sequence[NewSession], max_s
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (_session_values(s, h, models[s.model]) for s, h in zip(sessions, hashes, strict=True)),
     )
-    connection.executemany("INSERT INTO uses VALUES (?, ?)", ((s.number, s.created_s) for s in sessions))
+    connection.executemany("INSERT INTO uses VALUES (?, ?, 0)", ((s.number, s.created_s) for s in sessions))
     _count(connection, "sessions", len(sessions))
 
 
@@ -104,9 +104,11 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
             (row.opener, row.attempt, row.epoch, row.crc32, row.number),
         )
     connection.executemany(
-        "INSERT OR REPLACE INTO uses VALUES (?, ?)", ((c.number, c.used_s) for c in claims)
+        "INSERT INTO uses VALUES (?, ?, NULL) ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s",
+        ((c.number, c.used_s) for c in claims),
     )
     forgets = [(c.number, c.forget_above) for c in claims if c.forget_above != FORGET_NOTHING]
+    connection.executemany("UPDATE uses SET step = min(step, ?2) WHERE number = ?1", forgets)
     for table in STATE_TABLES:
         connection.executemany(f"DELETE FROM {table} WHERE number = ? AND step > ?", forgets)  # noqa: S608
 
