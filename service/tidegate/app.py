@@ -121,14 +121,12 @@ class Server:
         )
         self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
         self._pool.on_change = self._grpc.show_model
+        # Clients come as soon as the port is there, while other models are still being loaded.
+        self._chores = [asyncio.create_task(self._sessions.checkpointer.run())]
         await self._pool.load_newest_of_each()
         await self._sessions.keeper.probe()
         self._sessions.keeper.on_change = self._grpc.show_store
-        self._chores = [
-            asyncio.create_task(self._sweep()),
-            asyncio.create_task(self._sessions.checkpointer.run()),
-            asyncio.create_task(self._versions.run()),
-        ]
+        self._chores += [asyncio.create_task(self._sweep()), asyncio.create_task(self._versions.run())]
         self._obstacle = None
         self._metrics.server_ready.set(1)
         await self._grpc.health.set_ready(store_works=self._sessions.keeper.works)
@@ -151,10 +149,11 @@ class Server:
             await self._grpc.stop(max(0.0, grace_s - self._sessions.save_estimate()["estimate_s"]))
         if self._http is not None:
             await self._http.close()
-        unsaved = await self._sessions.save_all() if was_ready else 0
+        has_served = was_ready or len(self._sessions.registry) > 0
+        unsaved = await self._sessions.save_all() if has_served else 0
         self._sessions.keeper.close()
         self._pool.close()
-        if was_ready:
+        if has_served:
             log.info("stopped", extra={"sessions_unsaved": unsaved})
 
     async def _sweep(self) -> None:

@@ -184,6 +184,14 @@ def test_a_file_that_is_not_there_is_told(demo_server: ServerProcess, tmp_path: 
     assert (done.returncode, done.stderr) == (1, f"error: {tmp_path / 'no.csv'}: No such file or directory\n")
 
 
+def test_a_disk_that_is_full_is_told_in_one_line(demo_server: ServerProcess) -> None:
+    refused = stream(demo_server, "--input", str(CO2), "--output", "/dev/full")
+
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == "error: /dev/full: No space left on device"
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_server_that_is_not_there_is_told() -> None:
     done = stream("127.0.0.1:1", "--input", "-", "--output", "-", stdin="co2_ppm\n370\n")
 

@@ -114,6 +114,24 @@ async def test_flush_of_an_explicit_session_waits_for_what_was_acknowledged() ->
         assert session.durable_step == 3
 
 
+async def test_what_is_kept_when_a_session_is_opened_is_acknowledged_and_flushed() -> None:
+    peer = DurableOnAck()
+    peer.states |= {"s": [0, 1, 2], "a": [0, 1], "b": [0, 1, 2, 3]}
+
+    async with (
+        peer,
+        client_of(peer) as client,
+        client.session("sum", "s", next_step=2, ack="explicit") as session,
+        client.fleet("sum", ["a", "b"], next_steps=[4, 2], held_from=[0, 0], ack="explicit") as fleet,
+    ):
+        await client.flush(timeout_s=20)
+
+        # The peer lacks the last steps of "a"; what of "b" was not kept, it has forgotten.
+        assert fleet.next_steps.tolist() == [1, 2]
+        assert peer.acks == {"s": 2, "a": 1, "b": 2}
+        assert (session.durable_step, fleet.durable_steps.tolist()) == (2, [1, 2])
+
+
 async def test_flush_tells_of_a_loss() -> None:
     peer = SumPeer()
     peer.resumes_at = lambda _: refusal("DATA_LOSS", "SESSION_LOST")  # type: ignore[method-assign]

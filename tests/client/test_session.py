@@ -161,6 +161,25 @@ async def test_resuming_where_no_state_is_changes_nothing(small_server: ServerPr
         assert (await client.sessions.get(session_id)).next_step == 10
 
 
+async def test_a_client_that_holds_earlier_inputs_goes_on_from_an_earlier_state(
+    small_server: ServerProcess,
+) -> None:
+    session_id, x = uuid4().hex, series(10)
+
+    async with AsyncClient(small_server.address) as client:
+        async with client.session("lstm", session_id) as session:
+            await session.steps(x)
+        async with client.session("lstm", session_id, next_step=4, held_from=0) as session:
+            reached = session.next_step
+            answers = await session.steps(x[reached:])
+        with pytest.raises(InvalidRequest, match="held_from: expected next_step with it"):
+            async with client.session("lstm", session_id, held_from=0):
+                pass
+
+    assert 0 <= reached <= 4
+    np.testing.assert_array_equal(answers, (await answers_alone(small_server, x))[reached:])
+
+
 async def test_the_one_who_resumes_takes_the_session_over(small_server: ServerProcess) -> None:
     session_id, x = uuid4().hex, series(3)
 

@@ -193,3 +193,35 @@ def test_a_fleet_with_one_session_refused_takes_the_memory_that_is_counted() -> 
         held.cut_off(refused)
 
     assert resident_bytes() - before < 1.5 * held.num_bytes
+
+
+def test_a_long_call_that_is_durable_up_to_its_end_takes_the_memory_of_its_end() -> None:
+    held, num_steps = HeldInputs(), 10_000_000
+    before = resident_bytes()
+    x = np.ones((2, num_steps, 1), np.float32)
+    x[:, -3:, 0] = [[1, 2, 3], [4, 5, 6]]
+    held.append(np.array([0, 7]), [x], np.ones(2, bool))
+    del x
+
+    held.drop_before(np.array([num_steps - 3, num_steps + 4]))
+
+    assert resident_bytes() - before < 0.1 * 8 * num_steps
+    assert held.held_from(np.array([0, 0])).tolist() == [num_steps - 3, num_steps + 4]
+    start, stop = np.array([num_steps - 3, num_steps + 5]), np.array([num_steps, num_steps + 7])
+    assert sent_again(held, start, stop) == [[1, 2, 3], [5, 6]]
+    assert held.num_bytes == 2 * (3 * 4 + ROW_BYTES)
+
+
+def test_steps_that_are_freed_while_they_are_sent_again_do_not_shift_the_others() -> None:
+    held, num_steps = HeldInputs(), MAX_BLOCK_BYTES
+    x = np.arange(num_steps, dtype=np.float32).reshape(1, -1, 1)
+    held.append(np.array([0]), [x], np.ones(1, bool))
+    half = FrameCaps(max_rows=1, max_steps=num_steps // 2, max_bytes=1 << 30)
+    pieces = held.pieces(np.array([0]), np.array([num_steps]), half)
+    next(pieces)
+
+    held.drop_before(np.array([num_steps // 2]))
+    (rest,) = pieces
+
+    assert (rest.first_steps.tolist(), rest.num_steps) == ([num_steps // 2], num_steps // 2)
+    assert rest.inputs == [x[:, num_steps // 2 :].tobytes()]

@@ -243,6 +243,24 @@ async def test_a_call_cut_off_while_it_ends_a_session_leaves_no_slot_used(
     assert [t.num_sessions for t in bench.manager.registry.tables()] == [1]
 
 
+async def test_a_stream_lost_before_its_close_ends_a_session_leaves_it_to_whoever_resumes_it(
+    bench: SessionBench,
+) -> None:
+    older, newer = bench.client(), bench.client()
+    handles = await opened(older, "a")
+    with bench.store_stalls():
+        resume = asyncio.create_task(newer.resume("a", "unknown"))
+        await until(lambda: bench.is_held("a"))
+        closing = asyncio.create_task(older.close(*handles, end=True))
+        await until(lambda: handles[0] in older.stream.in_hand)
+        older.leave()
+    taken = await resume
+    await closing
+
+    assert await newer.steps(taken.handles[0], 0, [1]) == [1]
+    assert bench.in_memory() == {"a"}
+
+
 async def test_a_stream_lost_right_after_its_close_ended_a_session_leaves_the_slot_alone(
     bench: SessionBench,
 ) -> None:

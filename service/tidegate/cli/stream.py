@@ -140,15 +140,16 @@ def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[Te
         yield sys.stdout
         return
     path = Path(job.output_path)
-    if kept is None:
-        with _opened(path, "w") as file:
-            note_first_step(path, session.next_step)
+    try:
+        with _opened(path, "w" if kept is None else "r+") as file:
+            if kept is None:
+                note_first_step(path, session.next_step)
+            else:
+                file.truncate(kept.num_bytes)
+                file.seek(0, os.SEEK_END)
             yield file
-        return
-    with _opened(path, "r+") as file:
-        file.truncate(kept.num_bytes)
-        file.seek(0, os.SEEK_END)
-        yield file
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
 
 
 async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:

@@ -216,6 +216,7 @@ class SessionGroup:
         """All sessions that are not lost are on this stream, at the steps `reached`; they had been at `had`."""
         if self.model is None:
             self.model = pinned(versions)
+            self.acks.keep(self.options.kept(reached))
         self.versions = {f"{name}/{version}" for name, version, _ in versions} or self.versions
         self.stream = stream
         self.acks.forget_told()

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from tidegate.client.roster import Roster
 from tidegate.tensor import IntArray
 from tidegate.v1 import stream_pb2 as pb
@@ -36,6 +38,11 @@ class OpenOptions:
     mode: Mode
     next_steps: Sequence[int] | None = None
     held_from: Sequence[int] | None = None
+
+    def kept(self, reached: IntArray) -> IntArray:
+        """Up to where answers are kept, shape (n,), of sessions that begin at the steps `reached`, shape (n,)."""
+        steps: IntArray = np.zeros_like(reached) if self.next_steps is None else np.asarray(self.next_steps)
+        return np.minimum(steps, reached)
 
     def request(self, ids: Sequence[str], rows: IntArray) -> pb.Open:
         """The message for some of the sessions; the connection adds who asks."""

@@ -7,7 +7,8 @@ durable.
 What always holds: the steps held of a row are in one piece, from `held_from` to its next step; inputs
 are copies, so a caller may write over its own arrays. Inputs lie in blocks of whole calls, each twice
 as long as the last up to a limit, so a step costs its own bytes and little more, and long runs of
-single steps leave in few frames. The memory of a block is freed with its last step.
+single steps leave in few frames. The memory of a short block is freed with its last step, that of a
+long one by halves.
 
 No I/O, no clock. A client with a byte limit asks `num_bytes`.
 """
@@ -59,17 +60,17 @@ class _Block:
         self.stops = first_steps.copy()
         self.used = 0
         self.dropped = 0
-        self._arrays = [_room(x, capacity) for x in inputs]
+        self.arrays = [_room(x, capacity) for x in inputs]
 
     @property
     def capacity(self) -> int:
         """Steps of each row that there is room for."""
-        return int(self._arrays[0].shape[1])
+        return int(self.arrays[0].shape[1])
 
     @property
     def column_bytes(self) -> int:
         """Bytes of one step of all rows."""
-        return sum(x[:, :1].nbytes for x in self._arrays)
+        return sum(x[:, :1].nbytes for x in self.arrays)
 
     @property
     def num_bytes(self) -> int:
@@ -83,7 +84,7 @@ class _Block:
 
     def append(self, inputs: Sequence[Array], live: BoolArray) -> list[Array]:
         until = self.used + inputs[0].shape[1]
-        views = [x[:, self.used : until] for x in self._arrays]
+        views = [x[:, self.used : until] for x in self.arrays]
         for view, x in zip(views, inputs, strict=True):
             view[:] = x
         self.used = until
@@ -94,9 +95,15 @@ class _Block:
         open_rows = self.stops > steps
         passed = int((steps[open_rows] - self.first_steps[open_rows]).min())
         self.dropped = max(self.dropped, passed)
+        if 2 * self.dropped >= self.used and self.used * self.column_bytes > MAX_BLOCK_BYTES:
+            self._free_dropped()
 
-    def chunk(self, rows: IntArray, start: int, num_steps: int) -> list[bytes]:
-        return [x[rows, start : start + num_steps].tobytes() for x in self._arrays]
+    def _free_dropped(self) -> None:
+        """Give back the memory of a long call's first half, or more; what is short waits for its last step."""
+        self.arrays = [x[:, self.dropped : self.used].copy() for x in self.arrays]
+        self.first_steps = self.first_steps + self.dropped
+        self.used -= self.dropped
+        self.dropped = 0
 
 
 def _room(x: Array, capacity: int) -> Array:
@@ -187,15 +194,18 @@ class HeldInputs:
             caps: What the server takes.
         """
         for block in list(self._blocks):
-            low = np.maximum(start, block.first_steps) - block.first_steps
-            high = np.minimum(stop, block.stops) - block.first_steps
+            # As they are now: steps may become durable, and be freed, while the pieces are cut.
+            arrays, first_steps = block.arrays, block.first_steps
+            low = np.maximum(start, first_steps) - first_steps
+            high = np.minimum(stop, block.stops) - first_steps
             rows = np.flatnonzero(low < high)
             for alike in classes(rows, low[rows], high[rows]):
                 a, b = int(low[alike[0]]), int(high[alike[0]])
                 row_bytes = max(1, block.column_bytes // len(block.stops))
                 for part in cut(alike, a, b, row_bytes, caps):
-                    first = block.first_steps[part.rows] + part.start
-                    chunk = block.chunk(part.rows, part.start, part.num_steps)
+                    first = first_steps[part.rows] + part.start
+                    until = part.start + part.num_steps
+                    chunk = [x[part.rows, part.start : until].tobytes() for x in arrays]
                     yield Piece(part.rows, first, part.num_steps, chunk)
 
     def _next_capacity(self, inputs: Sequence[Array]) -> int:

@@ -96,14 +96,18 @@ class Checkpointer:
     async def save(self, table: SessionTable, slots: SlotArray, *, bytes_per_s: float = np.inf) -> None:
         """Store the states of sessions as they are now, or later.
 
+        What one of them meets, in us or on a damaged page of the store, keeps no more than its piece from being
+        stored.
+
         Args:
             table: Whose sessions they are.
             slots: Shape (n,), no two alike.
             bytes_per_s: Pace, for what can wait.
 
         Raises:
-            StoreUnavailable: The store did not take them.
+            StoreUnavailable: The store did not take all of them; it takes others if the keeper says that it works.
         """
+        failure: StoreUnavailable | None = None
         # As they lie in the store: sessions that came back from it have their slots in any order.
         slots = slots[np.argsort(table.number[slots])]
         state_bytes = table.model.runner.arena.slot_bytes
@@ -113,13 +117,18 @@ class Checkpointer:
             piece = slots[start : start + size]
             try:
                 await to_the_end(self._save_piece(table, piece))
-            except StoreUnavailable:
-                raise
-            except Exception as error:  # what one session met must not keep the others from being stored
+            except StoreUnavailable as error:
+                await self._keeper.probe()
+                if not self._keeper.works:
+                    raise
+                failure = error
+            except Exception as error:
                 self._report(error)
             pause_s = len(piece) * state_bytes / bytes_per_s - (time.monotonic() - began_s)
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
+        if failure is not None:
+            raise failure
 
     async def save_all(self) -> int:
         """Store everything that has changed, as fast as it goes.
@@ -128,13 +137,20 @@ class Checkpointer:
             How many sessions that were.
 
         Raises:
-            StoreUnavailable: The store did not take it.
+            StoreUnavailable: The store did not take all of it.
         """
-        count = 0
+        count, failure = 0, None
         for table in self._registry.tables():
             slots = table.dirty(0, table.pool.end)
             count += len(slots)
-            await self.save(table, slots)
+            try:
+                await self.save(table, slots)
+            except StoreUnavailable as error:
+                if not self._keeper.works:
+                    raise
+                failure = error
+        if failure is not None:
+            raise failure
         return count
 
     def num_dirty(self) -> int:
@@ -172,7 +188,11 @@ class Checkpointer:
                 end = table.pool.end * (stop + 1) // STOPS
                 changed = table.dirty(reached.get(table, 0), end)
                 reached[table] = end
-                await self.save(table, changed, bytes_per_s=self._bytes_per_s)
+                try:
+                    await self.save(table, changed, bytes_per_s=self._bytes_per_s)
+                except StoreUnavailable:
+                    if not self._keeper.works:
+                        raise
             until_next_s = began_s + self._age_s * (stop + 1) / STOPS - time.monotonic()
             await asyncio.sleep(max(0.0, until_next_s))
         self._metrics.checkpoint_age.set(time.monotonic() - began_s)

@@ -30,7 +30,7 @@ from tidegate.session.frames import (
     FrameRequest,
     Refusals,
 )
-from tidegate.session.handles import HandleArray
+from tidegate.session.handles import HandleArray, HandleStatus
 from tidegate.session.holds import Holds
 from tidegate.session.intake import Intake
 from tidegate.session.keeper import StoreKeeper
@@ -130,6 +130,8 @@ class SessionManager:
             slots = stream.handles.slots(handles)
             self._closer.detach(table, slots)
             table.drop(slots, _stream_lost)
+            # A close that is still at work must not end what may be another stream's by then.
+            stream.handles.mark(handles, HandleStatus.UNKNOWN)
         del self._streams[stream.number]
 
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:

@@ -80,7 +80,7 @@ class Passivator:
             return
         ahead = min(table.pool.capacity // AHEAD, MAX_AHEAD)
         try:
-            slots = table.longest_detached(max(missing, ahead), self._in_work(table))
+            slots = table.longest_detached(max(missing, ahead), self._holds.held)
             await self._passivate(table, slots, "room")
         except StoreUnavailable as error:
             log.warning("no room can be made", extra={"model": table.key.name, "why": str(error)})
@@ -131,11 +131,6 @@ class Passivator:
         """Numbers of the sessions in memory. The store may not have heard of them for long."""
         numbers = [table.number[table.number != 0] for table in self._registry.tables()]
         return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
-
-    def _in_work(self, table: SessionTable) -> SlotArray:
-        """Slots of the sessions that somebody works on."""
-        places = [self._registry.find(session_id) for session_id in self._holds.held]
-        return np.array([p.slot for p in places if p and p.table is table], np.int32)
 
     async def _passivate(self, table: SessionTable, slots: SlotArray, reason: str) -> int:
         async with self._holds.take_free([table.ids[slot] for slot in slots.tolist()]) as session_ids:

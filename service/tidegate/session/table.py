@@ -8,7 +8,7 @@ session is waiting.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,18 +192,23 @@ class SessionTable:
         idle = (self.owner == NO_STREAM) & (self.last_used_s < time_s) & ~self.frozen
         return np.flatnonzero(idle).astype(np.int32)
 
-    def longest_detached(self, count: int, spare: SlotArray) -> SlotArray:
+    def longest_detached(self, count: int, spare: Collection[str]) -> SlotArray:
         """At most `count` detached sessions for which nothing waits: those not used for longest.
 
         Args:
             count: How many are wanted.
-            spare: Slots that are not taken.
+            spare: Ids that are not taken; there may be many more of them than sessions in memory.
         """
-        slots: SlotArray = np.setdiff1d(self.idle_since(np.inf), spare, assume_unique=True)
+        slots = self.idle_since(np.inf)
         slots = slots[self.accepted[slots] == self.next_step[slots]]
-        if len(slots) > count:
-            slots = slots[np.argpartition(self.last_used_s[slots], count)[:count]]
-        return slots
+        slots = self._longest_unused(slots, count + len(spare))
+        slots = np.array([slot for slot in slots.tolist() if self.ids[slot] not in spare], np.int32)
+        return self._longest_unused(slots, count)
+
+    def _longest_unused(self, slots: SlotArray, count: int) -> SlotArray:
+        if len(slots) <= count:
+            return slots
+        return slots[np.argpartition(self.last_used_s[slots], count)[:count]]
 
     def dirty(self, first: int, end: int) -> SlotArray:
         """Sessions of the slots [first, end) whose state, or whose existence, the store does not have."""
