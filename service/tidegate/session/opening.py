@@ -41,9 +41,12 @@ from tidegate.session.whole import to_the_end
 PIECE = 1024
 """Sessions opened before others get the event loop."""
 
-PIECES_AT_ONCE = 16
+PIECES_AT_ONCE = 8
 """Pieces of an open that are at work together: while one is being stored the next ones get ready, and
 share a commit."""
+
+MAX_PIECES = 16
+"""Pieces of all opens that are at work together: each is thousands of objects. Others wait in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Opener:
         self._keeper = keeper
         self._streams = streams
         self._limits = limits
+        self._turns = asyncio.Semaphore(MAX_PIECES)
 
     async def open(self, stream: SessionStream, request: OpenRequest) -> OpenResult:
         """Open the sessions of a request; each succeeds or fails by itself.
@@ -113,9 +117,13 @@ class Opener:
             pieces = [range(start, min(start + PIECE, count)) for start in range(0, count, PIECE)]
             for first in range(0, len(pieces), PIECES_AT_ONCE):
                 at_once = pieces[first : first + PIECES_AT_ONCE]
-                await asyncio.gather(*(to_the_end(self._open_piece(opening, piece)) for piece in at_once))
+                await asyncio.gather(*(self._in_turn(opening, piece) for piece in at_once))
         _tell_durable(opening)
         return opening.result
+
+    async def _in_turn(self, opening: _Opening, positions: range) -> None:
+        async with self._turns:
+            await to_the_end(self._open_piece(opening, positions))
 
     def _check(self, request: OpenRequest) -> None:
         count = len(request.session_ids)

@@ -16,7 +16,9 @@ from tidegate.errors import StoreUnavailable
 PAGE_BYTES = 16 * 1024
 """Four times SQLite's default: states of 2 kB are written twice as fast (measured for docs/decisions.md)."""
 
-CACHE_BYTES = 32 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
+"""A million sessions have an index of this size. More helps little, and counts twice: freed pages stay with
+the thread that had them."""
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log at which SQLite moves them into the file: 64 MiB."""
 
