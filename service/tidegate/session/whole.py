@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tidegate.errors import TidegateError
+from tidegate.telemetry.incidents import incident
+
 Result = TypeVar("Result")
 
 _under_way: set[asyncio.Task[Any]] = set()
@@ -22,4 +25,16 @@ def begin(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
 
 async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
     """Wait for work; if the waiting is cancelled, the work goes on."""
-    return await asyncio.shield(begin(work))
+    task = begin(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_hear_out)
+        raise
+
+
+def _hear_out(task: asyncio.Task[Any]) -> None:
+    """Take what work has ended with that nobody waits for: a refusal is nobody's loss, all else is ours."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception) and not isinstance(error, TidegateError):
+        incident(error)
