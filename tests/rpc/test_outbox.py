@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from grpc import aio
@@ -101,3 +102,18 @@ async def test_what_is_put_into_a_closed_outbox_goes_nowhere() -> None:
 
     assert wire.begun == []
     assert wire.outbox.is_idle
+
+
+async def test_a_write_that_fails_behind_the_close_is_no_error_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = Wire()
+    wire.put(1)
+    await a_round()
+    wire.outbox.close()
+
+    wire.gates.pop().set_exception(RuntimeError("the call has ended"))
+    await a_round()
+    gc.collect()
+
+    assert caplog.records == []

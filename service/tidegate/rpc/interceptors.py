@@ -10,6 +10,7 @@ are asynchronous; a synchronous one would run in a thread, and none of ours may.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from inspect import isasyncgenfunction
@@ -128,7 +129,7 @@ class _Method:
         try:
             await context.abort(status.code, status.details, status.trailing_metadata)
         except aio.InternalError:  # the call ended meanwhile: nobody hears the status
-            raise aio.AbortError from None
+            raise asyncio.CancelledError from None
 
     def _ended(self, context: Context, seconds: float) -> None:
         self._seconds.observe(seconds)

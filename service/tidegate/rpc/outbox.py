@@ -73,9 +73,11 @@ class Outbox:
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def _go_on(self, _: object = None) -> None:
+    def _go_on(self, awaited: asyncio.Future[Any] | None = None) -> None:
         """Write until there is something to wait for, or nothing to write."""
         self._is_due = False
+        if self.lost.done() and awaited is not None and not awaited.cancelled():
+            awaited.exception()  # a write that failed with the stream: asyncio would log that nobody took it
         try:
             while not self.lost.done() and (self._at_hand is not None or self._begin()):
                 if not self._step():
