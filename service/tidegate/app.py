@@ -14,6 +14,7 @@ import os
 import platform
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import grpc
@@ -138,6 +139,7 @@ class Server:
     async def stop(self) -> None:
         """Answer what is in flight, store what has changed, and close; parts that never started are left alone."""
         was_ready, grace_s = self._obstacle is None, self._settings.drain_grace_s
+        began_s = time.monotonic()
         self._obstacle = "stopping: frames in flight are being answered"
         self._metrics.server_ready.set(0)
         if was_ready:
@@ -150,7 +152,8 @@ class Server:
         if self._http is not None:
             await self._http.close()
         has_served = was_ready or len(self._sessions.registry) > 0
-        unsaved = await self._sessions.save_all() if has_served else 0
+        left_s = began_s + grace_s - time.monotonic()
+        unsaved = await self._sessions.save_all(left_s) if has_served else 0
         self._sessions.keeper.close()
         self._pool.close()
         if has_served:

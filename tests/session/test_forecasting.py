@@ -64,7 +64,7 @@ class Sessions:
         return sent.row(0)
 
     async def forecast(self, session_id: str, num_steps: int, **future: Array) -> Forecast:
-        model = await self.forecaster.model_of(session_id)
+        model = await self.bench.manager.model_of(session_id)
         return await self.forecaster.forecast(session_id, model, num_steps, future)
 
     def state_bytes(self, session_id: str) -> bytes:
@@ -275,7 +275,7 @@ async def test_a_detached_session_is_forecast_and_an_ended_one_is_not(sessions: 
 
 async def test_an_id_that_was_given_to_another_model_meanwhile_is_refused(sessions: Sessions) -> None:
     await sessions.open("d", "direct")
-    model = await sessions.forecaster.model_of("d")
+    model = await sessions.bench.manager.model_of("d")
     await sessions.bench.manager.end_session("d")
     await sessions.open("d", "counter")
 

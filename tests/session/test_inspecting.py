@@ -24,10 +24,11 @@ class Viewer:
     """Inspects as the servicer does."""
 
     def __init__(self, bench: SessionBench) -> None:
+        self.bench = bench
         self.inspector = Inspector(bench.manager)
 
     async def look(self, session_id: str, x: Array) -> Inspection:
-        return await self.inspector.inspect(session_id, await self.inspector.model_of(session_id), [x])
+        return await self.inspector.inspect(session_id, await self.bench.manager.model_of(session_id), [x])
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def test_a_session_that_is_looked_at_ends_afterwards(
 ) -> None:
     client = bench.client()
     handles = (await client.open("a", model="lstm")).handles
-    model = await viewer.inspector.model_of("a")
+    model = await viewer.bench.manager.model_of("a")
     await viewer.look("a", X[:, :1])
     with bench.engine_stalls("lstm/2"):
         client.send(handles, [0], X[:, :4])
@@ -100,7 +101,7 @@ async def test_a_session_of_another_version_than_was_looked_for_is_not_shown(
 ) -> None:
     client = bench.client()
     await client.open("a", model="lstm", version="1")
-    model = await viewer.inspector.model_of("a")
+    model = await viewer.bench.manager.model_of("a")
     await bench.manager.end_session("a")
     await client.open("a", model="lstm", version="2")
 

@@ -131,7 +131,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request: pb.ForecastSessionRequest, context: UnaryContext
     ) -> pb.ForecastSessionResponse:
         """Roll the next steps from the live state of a session, which does not advance."""
-        model = await self._forecaster.model_of(request.session_id)
+        model = await self._manager.model_of(request.session_id)
         future = tensors.read_future(model.manifest, request.future_inputs)
         made = await self._forecaster.forecast(request.session_id, model, request.num_steps, future)
         return pb.ForecastSessionResponse(
@@ -145,7 +145,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request: pb.InspectSessionRequest, context: UnaryContext
     ) -> pb.InspectSessionResponse:
         """Show what the recurrent layers would do in some steps; the session does not go on."""
-        model = await self._inspector.model_of(request.session_id)
+        model = await self._manager.model_of(request.session_id)
         inputs = tensors.read_inputs(model.manifest, request.inputs)
         seen = await self._inspector.inspect(request.session_id, model, inputs)
         return pb.InspectSessionResponse(

@@ -20,7 +20,6 @@ from tidegate.model.manifest import InputSpec, Manifest, OutputSpec
 from tidegate.protocol.lifecycle import Event
 from tidegate.runner.roll import Roll
 from tidegate.session.manager import SessionManager
-from tidegate.session.open_request import check_session_id
 from tidegate.session.registry import Place
 from tidegate.session.single import NUMBER_BYTES
 from tidegate.tensor import Array, num_elements
@@ -52,19 +51,6 @@ class Forecaster:
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager
 
-    async def model_of(self, session_id: str) -> LoadedModel:
-        """The version that a session runs on.
-
-        Raises:
-            ServerStopping: The server drains.
-            SessionNotFound: No session has this id.
-            SessionLost: Its state was given up.
-        """
-        self._manager.check_running()
-        check_session_id(session_id)
-        async with self._manager.returner.present(session_id, Event.READ) as place:
-            return place.table.model
-
     async def forecast(
         self, session_id: str, model: LoadedModel, num_steps: int, future: Mapping[str, Array]
     ) -> Forecast:
@@ -72,7 +58,7 @@ class Forecaster:
 
         Args:
             session_id: The session, attached or not.
-            model: As `model_of` gave it.
+            model: As `SessionManager.model_of` gave it.
             num_steps: How many.
             future: Inputs that are known ahead, by name, `[steps, step_shape...]`.
 

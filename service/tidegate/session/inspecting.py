@@ -15,12 +15,10 @@ from weakref import WeakKeyDictionary
 
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import MessageTooLarge, SessionNotFound, Unsupported
-from tidegate.protocol.lifecycle import Event
 from tidegate.runner.tracing import LayerTrace, Tracer
 from tidegate.session.copying import copy_state
 from tidegate.session.frames import check_values
 from tidegate.session.manager import SessionManager
-from tidegate.session.open_request import check_session_id
 from tidegate.tensor import Array
 
 
@@ -46,25 +44,12 @@ class Inspector:
         # Of a model that cannot be inspected, the reason. An unloaded version takes its tracer with it.
         self._tracers: WeakKeyDictionary[LoadedModel, Tracer | str] = WeakKeyDictionary()
 
-    async def model_of(self, session_id: str) -> LoadedModel:
-        """The version that a session is pinned to.
-
-        Raises:
-            ServerStopping: The server drains.
-            SessionNotFound: No session has this id.
-            SessionLost: Its state was given up.
-        """
-        self._manager.check_running()
-        check_session_id(session_id)
-        async with self._manager.returner.present(session_id, Event.READ) as place:
-            return place.table.model
-
     async def inspect(self, session_id: str, model: LoadedModel, inputs: Sequence[Array]) -> Inspection:
         """Look at steps from the live state on, whether a stream holds the session or not.
 
         Args:
             session_id: The session.
-            model: As `model_of` gave it.
+            model: As `SessionManager.model_of` gave it.
             inputs: One array per model input, `[1, T, step_shape...]`.
 
         Raises:

@@ -7,6 +7,7 @@ the event loop's thread calls this. Every method either does what it says or rai
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
@@ -21,7 +22,8 @@ from tidegate.errors import (
     TidegateError,
     TooManyRequests,
 )
-from tidegate.session.checkpointing import Checkpointer
+from tidegate.protocol.lifecycle import Event
+from tidegate.session.checkpointing import RETRY_S, Checkpointer
 from tidegate.session.closing import Closer
 from tidegate.session.creating import Creator
 from tidegate.session.finding import Finder
@@ -35,7 +37,7 @@ from tidegate.session.holds import Holds
 from tidegate.session.intake import Intake
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import ByteBudget, SessionLimits
-from tidegate.session.open_request import OpenRequest, OpenResult
+from tidegate.session.open_request import OpenRequest, OpenResult, check_session_id
 from tidegate.session.opening import Opener
 from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
@@ -183,6 +185,20 @@ class SessionManager:
         await self._passivator.expire()
         await self.keeper.probe()
 
+    async def model_of(self, session_id: str) -> LoadedModel:
+        """The version that a session is pinned to, whether it is in memory or in the store.
+
+        Raises:
+            ServerStopping: The server drains.
+            SessionNotFound: No session has this id.
+            SessionLost: Its state was given up.
+            StoreUnavailable: It may be in the store, which cannot be read.
+        """
+        self.check_running()
+        check_session_id(session_id)
+        async with self.returner.present(session_id, Event.READ) as place:
+            return place.table.model
+
     def unload(self, model: LoadedModel) -> None:
         """Unload a version.
 
@@ -210,8 +226,11 @@ class SessionManager:
         count = self.checkpointer.num_dirty() if self.keeper.is_durable else 0
         return {"dirty_sessions": count, "estimate_s": round(count / SESSIONS_PER_S, 1)}
 
-    async def save_all(self) -> int:
+    async def save_all(self, within_s: float = 0.0) -> int:
         """Store everything that has changed, before the process ends.
+
+        Args:
+            within_s: How long to try again where the store takes nothing; another program may be writing to it.
 
         Returns:
             Sessions whose newest state is lost with the process.
@@ -219,10 +238,14 @@ class SessionManager:
         if not self.keeper.is_durable:
             return len(self.registry)
         began_s = time.monotonic()
-        try:
-            count = await self.checkpointer.save_all()
-        except StoreUnavailable:  # said by the keeper
-            return self.checkpointer.num_dirty()
+        while True:
+            try:
+                count = await self.checkpointer.save_all()
+                break
+            except StoreUnavailable:  # said by the keeper
+                if self.keeper.works or time.monotonic() + RETRY_S > began_s + within_s:
+                    return self.checkpointer.num_dirty()
+                await asyncio.sleep(RETRY_S)
         log.info("stored", extra={"sessions": count, "took_s": round(time.monotonic() - began_s, 3)})
         return 0
 
