@@ -277,6 +277,17 @@ async def test_a_file_that_another_program_writes_to_fails_and_recovers(lives: L
     assert outcome_of(await lives.begin().client().resume("a")) == 1
 
 
+async def test_the_last_save_waits_for_a_store_that_another_program_writes_to(lives: Lives) -> None:
+    bench = lives.begin()
+    client = bench.client()
+    await client.steps((await client.open("a")).handles[0], 0, [1])
+    with bench.store_refuses():
+        saving = asyncio.create_task(bench.manager.save_all(within_s=20.0))
+        await until(lambda: not bench.manager.keeper.works)
+
+    assert await saving == 0
+
+
 async def test_what_could_not_be_stored_at_the_end_is_counted(lives: Lives) -> None:
     bench = lives.begin()
     client = bench.client()

@@ -237,14 +237,16 @@ class SessionManager:
         """
         if not self.keeper.is_durable:
             return len(self.registry)
-        began_s = time.monotonic()
+        began_s, unsaved = time.monotonic(), 0
         while True:
             try:
                 count = await self.checkpointer.save_all()
                 break
             except StoreUnavailable:  # said by the keeper
-                if self.keeper.works or time.monotonic() + RETRY_S > began_s + within_s:
-                    return self.checkpointer.num_dirty()
+                before, unsaved = unsaved, self.checkpointer.num_dirty()
+                is_hopeless = self.keeper.works and unsaved == before  # it takes others, but not these
+                if is_hopeless or time.monotonic() + RETRY_S > began_s + within_s:
+                    return unsaved
                 await asyncio.sleep(RETRY_S)
         log.info("stored", extra={"sessions": count, "took_s": round(time.monotonic() - began_s, 3)})
         return 0
