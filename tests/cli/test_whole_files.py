@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ from tidegate.errors import ConfigError
 LIMIT_BYTES = 1000
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
-    """No file may grow past `LIMIT_BYTES`, as on a disk that is full."""
+    """No file may grow past `LIMIT_BYTES`, as on a disk that is full; the file with pytest's own output neither."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_takes_the_place_of_the_older_one(tmp_path: Path) -> None:
@@ -43,13 +46,11 @@ def test_the_file_behind_a_link_is_written_and_the_link_stays(tmp_path: Path) ->
     assert path.read_bytes() == b"new"
 
 
-def test_what_cannot_be_written_leaves_the_older_file_and_nothing_else(
-    tmp_path: Path, small_files_only: None
-) -> None:
+def test_what_cannot_be_written_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"old")
 
-    with pytest.raises(ConfigError, match=f"{path}: File too large"):
+    with small_files_only(), pytest.raises(ConfigError, match=f"{path}: File too large"):
         write_whole(path, bytes(LIMIT_BYTES + 1))
 
     assert path.read_bytes() == b"old"
