@@ -11,6 +11,7 @@ from support.session_clients import StreamClient, outcome_of, series
 from support.waiting import until
 from tidegate.errors import ArenaFull
 from tidegate.protocol.lifecycle import Condition
+from tidegate.session import opening as opening_module
 from tidegate.session.copying import copy_state
 from tidegate.session.open_request import OpenMode
 
@@ -255,3 +256,18 @@ async def test_a_session_without_steps_is_passivated_too(bench: SessionBench, st
 
     assert bench.in_memory() == set()
     assert (await client.resume("a")).next_steps == [steps]
+
+
+async def test_an_open_in_pieces_makes_room_for_all_of_them(
+    bench: SessionBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_module, "PIECE", 2)
+    client = bench.client()
+    older = await client.open(*[f"old-{i}" for i in range(MAX_SESSIONS)])
+    await client.close(*older.handles)
+
+    newer = await client.open(*[f"new-{i}" for i in range(MAX_SESSIONS)])
+    await client.close(*newer.handles)
+    again = await client.resume(*[f"old-{i}" for i in range(MAX_SESSIONS)])
+
+    assert newer.errors == again.errors == {}

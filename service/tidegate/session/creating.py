@@ -75,14 +75,15 @@ class Creator:
         loaded = await self._pool.resolve(*model)
         table = self._registry.table_of(loaded)
         with loaded.in_use():
-            await self._passivator.make_room(table, len(ids))
-            room = min(len(ids), table.pool.num_free)
-            made = await to_the_end(self._create(table, list(ids[:room]), claimant)) if room else []
-        return [*made, *(table.full(self._retry_after_s) for _ in ids[room:])]
+            async with self._passivator.room:
+                await self._passivator.make_room(table, len(ids))
+                made = list(ids[: table.pool.num_free])
+                slots = self._begin(table, made, claimant)
+            places = await to_the_end(self._keep(table, slots, made)) if made else []
+        return [*places, *(table.full(self._retry_after_s) for _ in ids[len(made) :])]
 
-    async def _create(
-        self, table: SessionTable, ids: list[str], claimant: Claimant
-    ) -> list[Place | TidegateError]:
+    def _begin(self, table: SessionTable, ids: list[str], claimant: Claimant) -> SlotArray:
+        """Give new sessions slots; a sweep must not give them records before they are kept."""
         slots = table.create(
             ids,
             self._keeper.new_numbers(len(ids)),
@@ -90,7 +91,13 @@ class Creator:
             attempt=claimant.attempt,
             epoch=claimant.epoch,
         )
+        table.frozen[slots] = True
         self._registry.add(table, slots)
+        return slots
+
+    async def _keep(
+        self, table: SessionTable, slots: SlotArray, ids: list[str]
+    ) -> list[Place | TidegateError]:
         try:
             await self._enroll(table, slots)
         except StoreFull as error:
@@ -100,8 +107,7 @@ class Creator:
         return [Place(table, slot) for slot in slots.tolist()]
 
     async def _enroll(self, table: SessionTable, slots: SlotArray) -> None:
-        """Give new sessions their records; a sweep must not do the same meanwhile."""
-        table.frozen[slots] = True
+        """Give new sessions their records."""
         try:
             records = table.records(slots)
             await self._keeper.create(records)

@@ -5,6 +5,7 @@ Only what the store has leaves memory. A session that somebody works on, or that
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -52,7 +53,11 @@ class _Numbers(Collection[int]):
 
 
 class Passivator:
-    """Moves sessions out of memory, and lets those that nobody wants any more expire."""
+    """Moves sessions out of memory, and lets those that nobody wants any more expire.
+
+    Attributes:
+        room: Held from making room until it is taken, or others would take it.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Passivator:
         self._holds = holds
         self._limits = limits
         self._metrics = metrics
+        self.room = asyncio.Lock()
 
     async def make_room(self, table: SessionTable, count: int) -> None:
         """Try to have `count` free slots, by passivating the sessions that were used longest ago.

@@ -130,7 +130,9 @@ class Returner:
             mine = [i for i, session in enumerate(sessions) if session.model == key]
             group = [sessions[i] for i in mine]
             try:
-                outcome = await self._restore_of_one(key, group, [reaches[i] for i in mine], claimant)
+                await self._pool.resolve(*key)  # which may take seconds, so before the others have to wait
+                async with self._passivator.room:
+                    outcome = await self._restore_of_one(key, group, [reaches[i] for i in mine], claimant)
             except TidegateError as error:
                 outcome = [error] * len(mine)
             results.update(zip(mine, outcome, strict=True))
