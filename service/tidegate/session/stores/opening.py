@@ -14,7 +14,7 @@ from pathlib import Path
 from tidegate.errors import ConfigError, StoreUnavailable, TidegateError
 from tidegate.session.stores.database import BUSY_TIMEOUT_S, PAGE_BYTES, Database, configure
 from tidegate.session.stores.lock import FileLock
-from tidegate.session.stores.schema import APPLICATION_ID, FORMAT, create_tables
+from tidegate.session.stores.schema import APPLICATION_ID, FORMAT, add_tables, create_tables, has_all_tables
 from tidegate.session.stores.sqlite import SqliteStore
 from tidegate.session.stores.store import Store
 
@@ -140,6 +140,15 @@ def _prepare(database: Database, connection: sqlite3.Connection) -> None:
         raise ConfigError(
             f"store {database.place}: expected format {FORMAT}, got {got}; use the version that wrote it"
         )
+    with database.reading():
+        is_whole = has_all_tables(connection)
+    if not is_whole and database.is_read_only:
+        raise ConfigError(
+            f"store {database.place}: an older version wrote it, and it cannot be brought up to date read-only"
+        )
+    if not is_whole:
+        with database.writing():
+            add_tables(connection)
 
 
 def _has_log(file: Path) -> bool:

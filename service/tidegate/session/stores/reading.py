@@ -1,4 +1,4 @@
-"""Finding sessions and states in a store's tables, and refusing what is not as it was written.
+"""Finding sessions, states and answers in a store's tables, and refusing what is not as it was written.
 
 Every function works inside a transaction of the caller.
 """
@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from tidegate.session.stores import records
 from tidegate.session.stores.records import Found
-from tidegate.session.stores.schema import SELECT_SESSIONS, STATE_TABLES, SessionRow, as_unsigned, id_hash
+from tidegate.session.stores.schema import (
+    ANSWER_TABLE,
+    SELECT_SESSIONS,
+    STATE_TABLES,
+    SessionRow,
+    as_unsigned,
+    id_hash,
+)
 from tidegate.session.stores.store import NO_STATE, ModelKey, StoredSession, Tombstone
 from tidegate.session.stores.tolerant import select
 
@@ -20,25 +27,38 @@ STATES_AT_A_TIME = 256
 
 
 class Checked(NamedTuple):
-    """A state row after its check.
+    """A row of states or answers after its check.
 
     Attributes:
         step: NO_STATE if it must not be used.
-        state: Its bytes; empty if it must not be used.
+        epoch: Means something if it may be used.
+        content: The bytes of the state or answer; empty if it must not be used.
         damage: Why it must not be used; empty if it may.
     """
 
     step: int
-    state: bytes
+    epoch: int
+    content: bytes
     damage: str
 
 
+NOTHING = Checked(NO_STATE, 0, b"", "")
+
+
 class KnownRow(NamedTuple):
-    """A row of `sessions` that passed its checksum, the time of its last use and the step of its newest state."""
+    """A row of `sessions` that passed its checksum, and what other tables say of the session in short.
+
+    Attributes:
+        row: The row.
+        used_s: Unix time of its last use.
+        newest_step: Step of its newest state; NO_STATE if not known.
+        is_ahead: It has a mark.
+    """
 
     row: SessionRow
     used_s: float
     newest_step: int
+    is_ahead: bool
 
 
 def find(connection: sqlite3.Connection, session_ids: Sequence[str]) -> dict[str, StoredSession]:
@@ -86,11 +106,14 @@ def load(
     """
     rows, damage = select(connection, SELECT_SESSIONS, numbers)
     known: dict[int, KnownRow] = {}
-    for *fields, crc32, used_s, step in rows:
+    for *fields, crc32, used_s, step, run in rows:
         row = SessionRow(*fields)
         if row.crc32 == crc32:
             known[row.number] = KnownRow(
-                row, used_s if isinstance(used_s, float) else 0.0, step if isinstance(step, int) else NO_STATE
+                row,
+                used_s if isinstance(used_s, float) else 0.0,
+                step if isinstance(step, int) else NO_STATE,
+                run is not None,
             )
         else:
             damage[row.number] = "its record fails its checksum"
@@ -125,27 +148,27 @@ def check_states(
     checked: dict[int, Checked] = {}
     for i in range(0, len(numbers), STATES_AT_A_TIME):
         part = {n: sessions[n] for n in numbers[i : i + STATES_AT_A_TIME]}
-        checked |= {n: c._replace(state=b"") for n, c in read_states(connection, table, part).items()}
+        checked |= {n: c._replace(content=b"") for n, c in read_contents(connection, table, part).items()}
     return checked
 
 
-def read_states(
+def read_contents(
     connection: sqlite3.Connection, table: str, sessions: dict[int, SessionRow]
 ) -> dict[int, Checked]:
-    """Read and check states; as `check_states`, with the states."""
+    """Read and check states or answers; as `check_states`, with the contents, of a table of RECORD_TABLES."""
     rows, unreadable = select(
         connection,
-        f"SELECT number, step, epoch, record FROM {table} WHERE number IN (SELECT value FROM json_each(?))",  # noqa: S608 - one of two names
+        f"SELECT number, step, epoch, record FROM {table} WHERE number IN (SELECT value FROM json_each(?))",  # noqa: S608 - one of three names
         list(sessions),
     )
     checked = {
-        number: Checked(NO_STATE, b"", f"cannot be read: {text}") for number, text in unreadable.items()
+        number: NOTHING._replace(damage=f"cannot be read: {text}") for number, text in unreadable.items()
     }
     found = [
         Found(record if isinstance(record, bytes) else b"", n, sessions[n].session_id, sessions[n].model)
         for n, _, _, record in rows
     ]
-    headers = records.check(found)
+    headers = records.check(found, records.ANSWER if table == ANSWER_TABLE else records.STATE)
     steps, epochs, damage = headers.steps.tolist(), headers.epochs.tolist(), headers.damage
     for i, (number, step, epoch, record) in enumerate(rows):
         fault = damage.get(i, "")
@@ -155,9 +178,8 @@ def read_states(
             fault = f"has epoch {epochs[i]}, newer than its session's {sessions[number].epoch}"
         if not fault and steps[i] < 0:
             fault = f"has step {steps[i]}"
-        checked[number] = (
-            Checked(NO_STATE, b"", fault) if fault else Checked(steps[i], records.state_of(record), "")
-        )
+        sound = Checked(steps[i], epochs[i], b"" if fault else records.content_of(record), "")
+        checked[number] = NOTHING._replace(damage=fault) if fault else sound
     return checked
 
 
@@ -173,10 +195,26 @@ def read(
             for i, (number, session_id, in_row) in enumerate(wanted)
             if in_row == row and _may_read(known.get(number), session_id, model)
         }
-        checked = read_states(connection, table, {number: known[number].row for number in places})
+        checked = read_contents(connection, table, {number: known[number].row for number in places})
         for number, state in checked.items():
-            states[places[number]] = None if state.damage else state.state
+            states[places[number]] = None if state.damage else state.content
     return states
+
+
+def read_answers(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, str]], model: ModelKey
+) -> list[bytes | None]:
+    """See `Store.read_answers`."""
+    known, _ = load(connection, [number for number, _ in wanted])
+    rows = {n: known[n].row for n, session_id in wanted if _may_read(known.get(n), session_id, model)}
+    states = [check_states(connection, table, rows) for table in STATE_TABLES]
+    answers = read_contents(connection, ANSWER_TABLE, rows)
+    found: dict[int, bytes] = {}
+    for number, answer in answers.items():
+        newest = max((s.get(number, NOTHING) for s in states), key=lambda state: state.step)
+        if answer.step != NO_STATE and (answer.step, answer.epoch) == (newest.step, newest.epoch):
+            found[number] = answer.content
+    return [found.get(number) for number, _ in wanted]
 
 
 def page(connection: sqlite3.Connection, model_name: str, after: str, size: int) -> list[StoredSession]:
@@ -203,7 +241,7 @@ def _may_read(known: KnownRow | None, session_id: str, model: ModelKey) -> bool:
 
 
 def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
-    row, used_s, newest_step = known
+    row, used_s, newest_step, is_ahead = known
     first, second = (NO_STATE if s is None else s.step for s in states)
     damage = "; ".join(f"the state in row {i} {s.damage}" for i, s in enumerate(states) if s and s.damage)
     if not damage and newest_step > max(0, first, second):
@@ -225,6 +263,7 @@ def _stored(known: KnownRow, states: Sequence[Checked | None]) -> StoredSession:
         newest_step=newest_step,
         damage=damage,
         tombstone=tombstone,
+        may_have_lost_steps=is_ahead,
     )
 
 

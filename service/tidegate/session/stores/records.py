@@ -1,6 +1,6 @@
-"""The bytes in which a state is kept: a header that says whose it is, and the state itself.
+"""The bytes in which a state or an answer is kept: a header that says whose it is, and the content itself.
 
-A record is `header + state`. The header holds everything that makes a state the right one, and a checksum
+A record is `header + content`. The header holds everything that makes a content the right one, and a checksum
 over all of it, the session's id included; so a record that was damaged, cut short, put under another
 session or written for another model is found out when it is read, whatever the medium did.
 
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from tidegate.session.stores.store import ModelKey, StateBatch
 from tidegate.tensor import BoolArray, IntArray
 
-MAGIC = b"TGST"
+STATE = b"TGST"
+ANSWER = b"TGAN"
+"""What a record holds, in its first bytes."""
+
 FORMAT_VERSION = 1
 
 HEADER = np.dtype(
@@ -27,7 +30,7 @@ HEADER = np.dtype(
         ("magic", "S4"),
         ("crc32", "<u4"),  # of everything behind it, seeded with the crc32 of the session's id
         ("format", "<u4"),
-        ("state_bytes", "<u4"),
+        ("content_bytes", "<u4"),
         ("number", "<i8"),
         ("step", "<i8"),
         ("epoch", "<i8"),
@@ -43,7 +46,7 @@ class Found(NamedTuple):
     """A record as it was found in a store, and whose it should be.
 
     Attributes:
-        record: Header and state.
+        record: Header and content.
         number: Session number that it was found under.
         session_id: Of that session.
         model: That the session is pinned to.
@@ -70,21 +73,15 @@ class Checked(NamedTuple):
 
 
 def pack(batch: StateBatch) -> NDArray[np.uint8]:
-    """Make records.
+    """Make records of states.
 
     Returns:
         One record per state, uint8, shape (n, HEADER_BYTES + state_bytes).
     """
     num_rows, state_bytes = batch.states.shape
     records = np.empty((num_rows, HEADER_BYTES + state_bytes), np.uint8)
-    headers = np.zeros(num_rows, HEADER)
-    headers["magic"] = MAGIC
-    headers["format"] = FORMAT_VERSION
-    headers["state_bytes"] = state_bytes
-    headers["number"] = batch.numbers
-    headers["step"] = batch.steps
-    headers["epoch"] = batch.epochs
-    headers["model_sha256"] = np.void(bytes.fromhex(batch.model.sha256))
+    headers = _headers(batch, STATE)
+    headers["content_bytes"] = state_bytes
     records[:, :HEADER_BYTES] = headers.view(np.uint8).reshape(num_rows, HEADER_BYTES)
     records[:, HEADER_BYTES:] = batch.states
     checksums = [
@@ -95,8 +92,25 @@ def pack(batch: StateBatch) -> NDArray[np.uint8]:
     return records
 
 
-def check(found: Sequence[Found]) -> Checked:
-    """Hold records against what they should be."""
+def pack_answers(batch: StateBatch) -> list[bytes]:
+    """Make records of the answers of a batch, in their order."""
+    headers = _headers(batch, ANSWER)[list(batch.answers)]
+    headers["content_bytes"] = [len(answer) for answer in batch.answers.values()]
+    packed = []
+    for header, (i, answer) in zip(headers, batch.answers.items(), strict=True):
+        checked = header.tobytes()[CHECKED_FROM:] + answer
+        crc32 = zlib.crc32(checked, zlib.crc32(batch.session_ids[i].encode()))
+        packed.append(ANSWER + crc32.to_bytes(4, "little") + checked)
+    return packed
+
+
+def check(found: Sequence[Found], kind: bytes) -> Checked:
+    """Hold records against what they should be.
+
+    Args:
+        found: Records.
+        kind: STATE or ANSWER.
+    """
     sizes = np.array([len(f.record) for f in found], np.int64)
     heads = b"".join(f.record[:HEADER_BYTES].ljust(HEADER_BYTES, b"\0") for f in found)
     headers = np.frombuffer(heads, HEADER)
@@ -105,9 +119,9 @@ def check(found: Sequence[Found]) -> Checked:
     formats = headers["format"]
     faults: list[tuple[BoolArray, str]] = [
         (sizes < HEADER_BYTES, "is cut short"),
-        (headers["magic"] != MAGIC, "is no state record"),
+        (headers["magic"] != kind, "is another kind of record"),
         (formats != FORMAT_VERSION, f"has a format other than {FORMAT_VERSION}"),
-        (headers["state_bytes"] != sizes - HEADER_BYTES, "has another length than it says"),
+        (headers["content_bytes"] != sizes - HEADER_BYTES, "has another length than it says"),
         (headers["model_sha256"] != models, "is of another model"),
         (headers["number"] != numbers, "is of another session"),
         (headers["crc32"] != _checksums(found), "fails its checksum"),
@@ -119,9 +133,21 @@ def check(found: Sequence[Found]) -> Checked:
     return Checked(headers["step"], headers["epoch"], damage)
 
 
-def state_of(record: bytes) -> bytes:
-    """The state in a record that has been checked."""
+def content_of(record: bytes) -> bytes:
+    """The state or answer in a record that has been checked."""
     return record[HEADER_BYTES:]
+
+
+def _headers(batch: StateBatch, kind: bytes) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """Headers but for lengths and checksums, shape (n,)."""
+    headers = np.zeros(len(batch), HEADER)
+    headers["magic"] = kind
+    headers["format"] = FORMAT_VERSION
+    headers["number"] = batch.numbers
+    headers["step"] = batch.steps
+    headers["epoch"] = batch.epochs
+    headers["model_sha256"] = np.void(bytes.fromhex(batch.model.sha256))
+    return headers
 
 
 def _checksums(found: Sequence[Found]) -> NDArray[np.uint32]:

@@ -67,9 +67,23 @@ FROM sessions s
     LEFT JOIN state_1 b ON b.number = s.number;
 """
 
+ADDED_TABLES = """
+CREATE TABLE IF NOT EXISTS last_answers (
+    number INTEGER PRIMARY KEY, step INTEGER NOT NULL, epoch INTEGER NOT NULL, record BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ahead (number INTEGER PRIMARY KEY, run INTEGER NOT NULL);
+"""
+"""Tables that a file may lack; it gets them when it is opened."""
+
 STATE_TABLES = ("state_0", "state_1")
-SESSION_TABLES = ("sessions", "uses", *STATE_TABLES)
-"""Those with a row per session, by its number."""
+ANSWER_TABLE = "last_answers"
+RECORD_TABLES = (*STATE_TABLES, ANSWER_TABLE)
+"""Those whose rows are records, at a step and under an epoch."""
+
+LIVING_TABLES = ("uses", "ahead", *RECORD_TABLES)
+"""Those with at most one row per session that is not lost, by its number."""
+
+SESSION_TABLES = ("sessions", *LIVING_TABLES)
 
 
 class SessionRow(NamedTuple):
@@ -109,11 +123,12 @@ class SessionRow(NamedTuple):
 
 SELECT_SESSIONS = """
 SELECT s.number, s.id, m.name, m.version, m.sha256, s.creator, s.opener, s.attempt, s.epoch, s.created_s,
-    s.lost_s, s.lost_next_step, s.lost_durable_step, s.lost_reason, s.crc32, u.used_s, u.step
+    s.lost_s, s.lost_next_step, s.lost_durable_step, s.lost_reason, s.crc32, u.used_s, u.step, a.run
 FROM sessions s LEFT JOIN models m ON m.number = s.model LEFT JOIN uses u ON u.number = s.number
+    LEFT JOIN ahead a ON a.number = s.number
 WHERE s.number IN (SELECT value FROM json_each(?))
 """
-"""The fields of `SessionRow`, then the checksum, the time of the last use and the newest step."""
+"""The fields of `SessionRow`, then the checksum, the time of the last use, the newest step and the run of a mark."""
 
 
 def id_hash(session_id: str) -> int:
@@ -142,12 +157,28 @@ def as_unsigned(attempt: int) -> int:
 def create_tables(connection: sqlite3.Connection) -> None:
     """Fill an empty database; nothing is left of it if this fails."""
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    for statement in TABLES.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    _run(connection, TABLES)
+    add_tables(connection)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)", [("format", FORMAT), ("sessions", 0), ("tombstones", 0)]
     )
+
+
+def add_tables(connection: sqlite3.Connection) -> None:
+    """Give a store the tables that it lacks."""
+    _run(connection, ADDED_TABLES)
+
+
+def has_all_tables(connection: sqlite3.Connection) -> bool:
+    """Whether a store lacks no table."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return names.issuperset(SESSION_TABLES)
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
 
 
 def model_number(connection: sqlite3.Connection, model: ModelKey) -> int:

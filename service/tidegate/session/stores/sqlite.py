@@ -52,6 +52,8 @@ class SqliteStore:
                 connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0]  # noqa: S608
                 for table in SESSION_TABLES
             )
+            # Only marks that a crash left have one: a run that ends well takes its own away.
+            (self._run,) = connection.execute("SELECT coalesce(max(run), 0) + 1 FROM ahead").fetchone()
 
     def find(self, session_ids: Sequence[str]) -> dict[str, StoredSession]:
         """See `Store.find`."""
@@ -61,7 +63,7 @@ class SqliteStore:
     def create(self, sessions: Sequence[NewSession], states: StateBatch | None = None) -> None:
         """See `Store.create`."""
         with self._database.writing() as connection:
-            writing.create(connection, sessions, self._max_sessions)
+            writing.create(connection, sessions, self._max_sessions, self._run)
             if states is not None:
                 taken = writing.write(connection, states)
                 assert taken.all(), "a state is of no session that begins"
@@ -76,15 +78,36 @@ class SqliteStore:
         with self._database.writing() as connection:
             return writing.write(connection, batch)
 
-    def touch(self, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
+    def touch(self, numbers: IntArray, used_s: NDArray[np.float64], *, caught_up: Sequence[int] = ()) -> None:
         """See `Store.touch`."""
         with self._database.writing() as connection:
             writing.touch(connection, numbers, used_s)
+            writing.unmark_ahead(connection, caught_up)
+
+    def mark_ahead(self, numbers: Sequence[int]) -> None:
+        """See `Store.mark_ahead`."""
+        with self._database.writing() as connection:
+            writing.mark_ahead(connection, numbers, self._run)
+
+    def unmark_ahead(self, numbers: Sequence[int]) -> None:
+        """See `Store.unmark_ahead`."""
+        with self._database.writing() as connection:
+            writing.unmark_ahead(connection, numbers)
+
+    def end_run(self) -> None:
+        """See `Store.end_run`."""
+        with self._database.writing() as connection:
+            writing.end_run(connection, self._run)
 
     def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
         """See `Store.read`."""
         with self._database.reading() as connection:
             return reading.read(connection, wanted, model)
+
+    def read_answers(self, wanted: Sequence[tuple[int, str]], model: ModelKey) -> list[bytes | None]:
+        """See `Store.read_answers`."""
+        with self._database.reading() as connection:
+            return reading.read_answers(connection, wanted, model)
 
     def end(self, numbers: Sequence[int]) -> None:
         """See `Store.end`."""

@@ -6,6 +6,7 @@ which of the two is base, and when a state is due, others decide. What always ho
 * every method is one commit: all of it is stored when it returns, none of it when it raises;
 * a state is given back only if it is, byte for byte, what was written under that session, step and
   epoch; anything else is refused by name, and its neighbours still load;
+* a kept answer is given back only with the state that it was written with, while that is the newest;
 * a known id is never taken for an unknown one: a lost session leaves a tombstone, a damaged record says so.
 
 Methods block. One thread at a time may call them; the server has one thread for it.
@@ -13,8 +14,8 @@ Methods block. One thread at a time may call them; the server has one thread for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -49,6 +50,7 @@ class NewSession:
         attempt: Of that instance.
         epoch: Of its first owner.
         created_s: Unix time.
+        runs_ahead: As by `Store.mark_ahead`, from its beginning.
     """
 
     number: int
@@ -58,6 +60,7 @@ class NewSession:
     attempt: int
     epoch: int
     created_s: float
+    runs_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class StoredSession:
         damage: What was refused or is missing, by name; empty if nothing is.
         tombstone: Set if the session is lost: it has no states, and its id must be refused. A session whose own record is
             damaged has one too; then only `number` and `session_id` mean anything.
+        may_have_lost_steps: It was marked as running ahead, and the mark is still there: answers may have left for steps
+            later than its newest state here.
     """
 
     number: int
@@ -107,6 +112,7 @@ class StoredSession:
     newest_step: int = NO_STATE
     damage: str = ""
     tombstone: Tombstone | None = None
+    may_have_lost_steps: bool = False
 
     @property
     def next_step(self) -> int:
@@ -154,6 +160,7 @@ class StateBatch:
         used_s: Unix time of each session's last step, float64, shape (n,).
         states: For each state pair of the manifest in order its little-endian elements in C order,
             uint8, shape (n, state_bytes), C-contiguous.
+        answers: By position in the batch, the packed answer to the request that led to the state; absent for most.
     """
 
     model: ModelKey
@@ -164,6 +171,7 @@ class StateBatch:
     epochs: IntArray
     used_s: NDArray[np.float64]
     states: NDArray[np.uint8]
+    answers: Mapping[int, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -226,8 +234,30 @@ class Store(Protocol):
         """
         ...
 
-    def touch(self, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
-        """Note the times, unix, at which sessions were used, shape (n,) each; unknown numbers are passed over."""
+    def touch(self, numbers: IntArray, used_s: NDArray[np.float64], *, caught_up: Sequence[int] = ()) -> None:
+        """Note when sessions were used; unknown numbers are passed over.
+
+        Args:
+            numbers: Of the sessions, shape (n,).
+            used_s: Unix times, shape (n,).
+            caught_up: Numbers of sessions whose marks go in the same commit, as by `unmark_ahead`.
+        """
+        ...
+
+    def mark_ahead(self, numbers: Sequence[int]) -> None:
+        """From now on, answers of these sessions may leave before the states that they led to are stored.
+
+        The mark stays until `unmark_ahead`, `touch` or `end_run` removes it or the session ends; a crash leaves it, and
+        `find` tells. Ask for it before the first such answer leaves. Unknown and lost numbers are passed over.
+        """
+        ...
+
+    def unmark_ahead(self, numbers: Sequence[int]) -> None:
+        """All that was answered of these sessions is stored; unknown numbers are passed over."""
+        ...
+
+    def end_run(self) -> None:
+        """The process ends, and all that was answered is stored: the marks that it made go, older ones stay."""
         ...
 
     def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
@@ -239,6 +269,18 @@ class Store(Protocol):
 
         Returns:
             For each its bytes as in `StateBatch.states`; None if there is none that may be used.
+        """
+        ...
+
+    def read_answers(self, wanted: Sequence[tuple[int, str]], model: ModelKey) -> list[bytes | None]:
+        """The kept answers to the last requests of sessions.
+
+        Args:
+            wanted: Number and id of each session.
+            model: The version that they are read for.
+
+        Returns:
+            For each its bytes as in `StateBatch.answers`; None if none was written with the newest state.
         """
         ...
 

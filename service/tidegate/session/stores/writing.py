@@ -21,6 +21,9 @@ from tidegate.session.stores import reading, records
 from tidegate.session.stores.columns import cell, column, positions
 from tidegate.session.stores.reading import KnownRow
 from tidegate.session.stores.schema import (
+    ANSWER_TABLE,
+    LIVING_TABLES,
+    RECORD_TABLES,
     SESSION_TABLES,
     STATE_TABLES,
     SessionRow,
@@ -65,11 +68,20 @@ WHERE true ON CONFLICT (number) DO UPDATE
     for table in STATE_TABLES
 ]
 
+WRITE_ANSWERS = f"""
+INSERT INTO {ANSWER_TABLE} SELECT {cell("numbers")}, {cell("steps")}, {cell("epochs")},
+    substr(:answers, {cell("starts")} + 1, {cell("sizes")}) FROM json_each(:positions)
+WHERE true ON CONFLICT (number) DO UPDATE
+    SET step = excluded.step, epoch = excluded.epoch, record = excluded.record
+"""  # noqa: S608 - as above
+
 Grave = tuple[int, int, int, str]
 """Session number, next step, durable step, reason."""
 
 
-def create(connection: sqlite3.Connection, sessions: Sequence[NewSession], max_sessions: int) -> None:
+def create(
+    connection: sqlite3.Connection, sessions: Sequence[NewSession], max_sessions: int, run: int
+) -> None:
     """See `Store.create`."""
     held = counter(connection, "sessions")
     if held + len(sessions) > max_sessions:
@@ -89,6 +101,9 @@ def create(connection: sqlite3.Connection, sessions: Sequence[NewSession], max_s
         (_session_values(s, h, models[s.model]) for s, h in zip(sessions, hashes, strict=True)),
     )
     connection.executemany("INSERT INTO uses VALUES (?, ?, 0)", ((s.number, s.created_s) for s in sessions))
+    connection.executemany(
+        "INSERT INTO ahead VALUES (?, ?)", ((s.number, run) for s in sessions if s.runs_ahead)
+    )
     _count(connection, "sessions", len(sessions))
 
 
@@ -109,7 +124,7 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
     )
     forgets = [(c.number, c.forget_above) for c in claims if c.forget_above != FORGET_NOTHING]
     connection.executemany("UPDATE uses SET step = min(step, ?2) WHERE number = ?1", forgets)
-    for table in STATE_TABLES:
+    for table in RECORD_TABLES:
         connection.executemany(f"DELETE FROM {table} WHERE number = ? AND step > ?", forgets)  # noqa: S608
 
 
@@ -137,6 +152,8 @@ def write(connection: sqlite3.Connection, batch: StateBatch) -> BoolArray:
         mine = np.flatnonzero(taken & (batch.rows == row))
         if len(mine):
             connection.execute(statement, {**values, "positions": positions(mine)})
+    if batch.answers:
+        _write_answers(connection, batch, taken)
     return taken
 
 
@@ -145,6 +162,27 @@ def touch(connection: sqlite3.Connection, numbers: IntArray, used_s: NDArray[np.
     where = positions(np.arange(len(numbers)))
     values = {"numbers": column(numbers), "used_us": _microseconds(used_s), "positions": where}
     connection.execute(TOUCH, values)
+
+
+def mark_ahead(connection: sqlite3.Connection, numbers: Sequence[int], run: int) -> None:
+    """See `Store.mark_ahead`."""
+    connection.execute(
+        "INSERT OR REPLACE INTO ahead SELECT number, ? FROM sessions"
+        " WHERE lost_s IS NULL AND number IN (SELECT value FROM json_each(?))",
+        (run, json.dumps(list(numbers))),
+    )
+
+
+def unmark_ahead(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """See `Store.unmark_ahead`."""
+    connection.execute(
+        "DELETE FROM ahead WHERE number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
+    )
+
+
+def end_run(connection: sqlite3.Connection, run: int) -> None:
+    """See `Store.end_run`."""
+    connection.execute("DELETE FROM ahead WHERE run = ?", (run,))
 
 
 def end(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
@@ -246,6 +284,22 @@ def _are_current(connection: sqlite3.Connection, numbers: list[int], epochs: lis
     return np.array([current.get(n) == epoch for n, epoch in zip(numbers, epochs, strict=True)], np.bool_)
 
 
+def _write_answers(connection: sqlite3.Connection, batch: StateBatch, taken: BoolArray) -> None:
+    where = np.array(list(batch.answers), np.int64)
+    answers = records.pack_answers(batch)
+    sizes = np.array([len(answer) for answer in answers], np.int64)
+    values = {
+        "numbers": column(batch.numbers[where]),
+        "epochs": column(batch.epochs[where]),
+        "steps": column(batch.steps[where]),
+        "starts": column(np.cumsum(sizes) - sizes),
+        "sizes": column(sizes),
+        "answers": b"".join(answers),
+        "positions": positions(np.flatnonzero(taken[where])),
+    }
+    connection.execute(WRITE_ANSWERS, values)
+
+
 def _expired(session: StoredSession) -> Grave:
     step = session.next_step
     since = datetime.fromtimestamp(min(max(session.used_s, 0.0), LATEST_S), UTC)
@@ -267,7 +321,7 @@ def _bury(connection: sqlite3.Connection, living: dict[int, KnownRow], graves: S
         " WHERE number = ?",
         ((r.lost_s, r.lost_next_step, r.lost_durable_step, r.lost_reason, r.crc32, r.number) for r in rows),
     )
-    for table in ("uses", *STATE_TABLES):
+    for table in LIVING_TABLES:
         connection.executemany(f"DELETE FROM {table} WHERE number = ?", ((r.number,) for r in rows))  # noqa: S608
     _count(connection, "sessions", -len(rows))
     _count(connection, "tombstones", len(rows))
