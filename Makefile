@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO_BIN := .venv-proto/bin
-PROTOS := $(wildcard proto/tidegate/v1/*.proto)
-SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto
+PROTOS := $(wildcard proto/tidegate/*/*.proto)
+SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto proto/tidegate/oip/open_inference.proto
 PYTEST_OPTIONS ?=
 
 .PHONY: help setup demo test test-fast check bench bench-full proto proto-check docs image clean
@@ -62,13 +62,14 @@ define generate
 	  --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICE_PROTOS)
 endef
 
-proto: .venv-proto/.stamp ## Regenerate service/tidegate/v1 from proto/
+proto: .venv-proto/.stamp ## Regenerate service/tidegate/v1 and oip from proto/
 	$(call generate,service)
 
 proto-check: .venv-proto/.stamp
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(call generate,build/proto)
 	diff -r -x __pycache__ -x __init__.py build/proto/tidegate/v1 service/tidegate/v1
+	diff -r -x __pycache__ -x __init__.py build/proto/tidegate/oip service/tidegate/oip
 
 docs: $(VENV)/.dev-stamp ## Regenerate the pages that come from the code
 	$(BIN)/python -m tidegate.cli.configuration_page docs/configuration.md

@@ -35,3 +35,12 @@ def test_importing_it_imports_nothing_of_an_extra(module: str) -> None:
 
 def test_the_command_line_waits_for_no_library_at_all() -> None:
     assert imported_by("tidegate.cli") & {"numpy", "grpc", "google", "pydantic"} == set()
+
+
+def test_the_client_leaves_the_open_inference_messages_to_other_clients() -> None:
+    # Theirs have the same names, and one process takes them once.
+    program = "import sys, tidegate.client; print('tidegate.oip' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"

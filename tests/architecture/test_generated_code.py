@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GENERATED = ROOT / "service" / "tidegate" / "v1"
+GENERATED = [ROOT / "service" / "tidegate" / package for package in ("v1", "oip")]
 
-MESSAGES = sorted(GENERATED.glob("*_pb2.py"))
-SERVICES = sorted(GENERATED.glob("*_pb2_grpc.py"))
+MESSAGES = sorted(path for folder in GENERATED for path in folder.glob("*_pb2.py"))
+SERVICES = sorted(path for folder in GENERATED for path in folder.glob("*_pb2_grpc.py"))
 
 
 def pinned(package: str) -> str:
@@ -50,6 +50,7 @@ def test_the_services_in_the_repository_name_that_grpc(path: Path) -> None:
 
 
 def test_every_proto_file_has_generated_code() -> None:
-    protos = sorted((ROOT / "proto" / "tidegate" / "v1").glob("*.proto"))
+    protos = sorted((ROOT / "proto" / "tidegate").glob("*/*.proto"))
 
-    assert [p.stem for p in protos] == [p.name.removesuffix("_pb2.py") for p in MESSAGES]
+    expected = [(p.parent.name, p.stem) for p in protos]
+    assert sorted((p.parent.name, p.name.removesuffix("_pb2.py")) for p in MESSAGES) == expected

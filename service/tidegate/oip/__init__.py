@@ -1,0 +1,1 @@
+"""Generated from proto/tidegate/oip by `make proto`; never edited by hand."""
