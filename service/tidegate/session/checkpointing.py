@@ -2,7 +2,8 @@
 
 A sweep looks at every session once in `checkpoint_age_s`, an equal part of them at each of its stops, and
 stores what has changed. A state is copied between two batches, so it is the state after exactly its step, and the
-session goes on while it is being written. What was stored is entered in the books afterwards, and whoever
+session goes on while it is being written. A sequence's is copied only where a request of it has ended, with the
+answer that is kept for a repeat, and is base at once. What was stored is entered in the books afterwards, and whoever
 holds a session whose durable step has moved is told.
 
 One piece is on its way at a time: a session has two places in the store, and two writes under way to one
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1024 * 1024
 """States copied between two batches: about 0.2 ms of the event loop."""
+
+ANSWER_BYTES = 4 * 1024
+"""Packing a kept answer takes as long as copying so much."""
 
 STOPS = 20
 """Looks at a part of the slots in each round of the sweep."""
@@ -110,11 +114,8 @@ class Checkpointer:
         failure: StoreUnavailable | None = None
         # As they lie in the store: sessions that came back from it have their slots in any order.
         slots = slots[np.argsort(table.number[slots])]
-        state_bytes = table.model.runner.arena.slot_bytes
-        size = max(1, PIECE_BYTES // max(1, state_bytes))
-        for start in range(0, len(slots), size):
+        for piece, num_bytes in _pieces(table, slots):
             began_s = time.monotonic()
-            piece = slots[start : start + size]
             try:
                 await to_the_end(self._save_piece(table, piece))
             except StoreUnavailable as error:
@@ -124,7 +125,7 @@ class Checkpointer:
                 failure = error
             except Exception as error:
                 self._report(error)
-            pause_s = len(piece) * state_bytes / bytes_per_s - (time.monotonic() - began_s)
+            pause_s = num_bytes / bytes_per_s - (time.monotonic() - began_s)
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
         if failure is not None:
@@ -156,6 +157,16 @@ class Checkpointer:
     def num_dirty(self) -> int:
         """Sessions whose newest state the store does not have."""
         return sum(len(t.dirty(0, t.pool.end)) for t in self._registry.tables())
+
+    def num_ahead(self) -> int:
+        """Sequences of which answers may leave, or have left, for steps that the store does not have."""
+        count = 0
+        for table in self._registry.tables():
+            slots = np.flatnonzero(table.sequences.runs_ahead).astype(np.int32)
+            next_step = table.next_step[slots]
+            ahead = table.books.is_dirty(slots, next_step) | (table.accepted[slots] > next_step)
+            count += int(ahead.sum())
+        return count
 
     async def enroll(self, table: SessionTable, slots: SlotArray) -> None:
         """Give those sessions that began while the store failed a record there.
@@ -237,9 +248,12 @@ class Checkpointer:
         """Copy states, between two batches; sessions that have gone meanwhile are left out."""
         here = (table.number[slots] == numbers) & table.is_stored[slots] & ~table.frozen[slots]
         here &= table.books.is_dirty(slots, table.next_step[slots])
+        here &= table.sequences.may_be_stored(slots, table.next_step[slots])
         slots, numbers = slots[here], numbers[here]
         if not len(slots):
             return None
+        sequences = slots[table.sequences.is_sequence[slots]]
+        table.books.ack(sequences, table.next_step[sequences])
         idle_s = time.monotonic() - table.last_used_s[slots]
         write = table.books.begin_write(slots, table.next_step[slots])
         batch = StateBatch(
@@ -251,5 +265,18 @@ class Checkpointer:
             epochs=table.epoch[slots],
             used_s=time.time() - idle_s,
             states=table.stored_bytes(slots),
+            answers=table.sequences.packed_answers(slots, write.steps),
         )
         return _Piece(write, batch)
+
+
+def _pieces(table: SessionTable, slots: SlotArray) -> list[tuple[SlotArray, int]]:
+    """Cut sessions into pieces of about PIECE_BYTES, and say how much each is; none is empty."""
+    if not len(slots):
+        return []
+    answers = table.sequences.answer_bytes[slots]
+    sizes = max(1, table.model.runner.arena.slot_bytes) + answers + ANSWER_BYTES * (answers > 0)
+    begins_at = np.cumsum(sizes) - sizes
+    cuts = np.flatnonzero(np.diff(begins_at // PIECE_BYTES)) + 1
+    parts = zip(np.split(slots, cuts), np.split(sizes, cuts), strict=True)
+    return [(piece, int(its_sizes.sum())) for piece, its_sizes in parts]

@@ -12,6 +12,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import (
@@ -67,6 +68,7 @@ class SessionManager:
         creator: Makes sessions.
         returner: Brings sessions back from the store.
         checkpointer: Stores what has changed.
+        passivator: Makes room in memory.
         budget: Bytes that wait, of all clients together.
         limits: The operator's settings.
     """
@@ -90,12 +92,12 @@ class SessionManager:
             age_s=limits.checkpoint_age_s,
             bytes_per_s=limits.checkpoint_bytes_per_s,
         )
-        self._passivator = Passivator(registry, keeper, checkpointer, self.holds, limits, metrics)
+        self.passivator = Passivator(registry, keeper, checkpointer, self.holds, limits, metrics)
         self.returner = Returner(
-            pool, registry, keeper, checkpointer, self._passivator, finder, self.holds, metrics,
+            pool, registry, keeper, checkpointer, self.passivator, finder, self.holds, metrics,
             retry_after_s=limits.retry_after_s,
         )  # fmt: skip
-        self.creator = Creator(pool, registry, keeper, self._passivator, retry_after_s=limits.retry_after_s)
+        self.creator = Creator(pool, registry, keeper, self.passivator, retry_after_s=limits.retry_after_s)
         take_over = TakeOver(keeper, checkpointer, self.returner, self._streams)
         self._opener = Opener(
             finder, self.holds, self.creator, self.returner, take_over, keeper, self._streams, limits
@@ -181,8 +183,8 @@ class SessionManager:
 
     async def tidy(self) -> None:
         """Passivate idle sessions, expire those that nobody has used for very long, and look at the store."""
-        await self._passivator.passivate_idle()
-        await self._passivator.expire()
+        await self.passivator.passivate_idle()
+        await self.passivator.expire()
         await self.keeper.probe()
 
     async def model_of(self, session_id: str) -> LoadedModel:
@@ -249,6 +251,9 @@ class SessionManager:
                     return unsaved
                 await asyncio.sleep(RETRY_S)
         log.info("stored", extra={"sessions": count, "took_s": round(time.monotonic() - began_s, 3)})
+        if not self.checkpointer.num_ahead():
+            with suppress(StoreUnavailable):  # said by the keeper
+                await self.keeper.write(lambda store: store.end_run())
         return 0
 
     def check_running(self) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 
 import numpy as np
 
@@ -143,8 +142,10 @@ class Passivator:
             places = [self._registry.find(session_id) for session_id in session_ids]
             slots = np.array([p.slot for p in places if p and p.table is table], np.int32)
             await self._checkpointer.save(table, slots[~self._is_safe(table, slots)])
-            await self._touch(table, slots)
+            # What is safe stays so: whoever would step one of them has to hold its id.
             gone = slots[self._is_safe(table, slots)]
+            if not await self._touch(table, gone):
+                gone = gone[~table.sequences.runs_ahead[gone]]
             self._registry.remove(table.ids[slot] for slot in gone.tolist())
             table.release(gone)
         if len(gone):
@@ -154,11 +155,22 @@ class Passivator:
             )
         return len(gone)
 
-    async def _touch(self, table: SessionTable, slots: SlotArray) -> None:
-        """Tell the store when sessions were used: one that a stream held without a step may be old there."""
+    async def _touch(self, table: SessionTable, slots: SlotArray) -> bool:
+        """Tell the store when sessions that leave were used, and that none of them is ahead of it.
+
+        One that a stream held without a step may be old there. If this fails, which the keeper says, what is stored
+        already may leave all the same, but for what would be taken for ahead.
+
+        Returns:
+            Whether the store was told.
+        """
         numbers, used_s = table.number[slots], time.time() - (time.monotonic() - table.last_used_s[slots])
-        with suppress(StoreUnavailable):  # said by the keeper; what is stored already may leave all the same
-            await self._keeper.write(lambda store: store.touch(numbers, used_s))
+        caught_up = numbers[table.sequences.runs_ahead[slots]].tolist()
+        try:
+            await self._keeper.write(lambda store: store.touch(numbers, used_s, caught_up=caught_up))
+        except StoreUnavailable:
+            return False
+        return True
 
     def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""

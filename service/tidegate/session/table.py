@@ -18,6 +18,7 @@ from tidegate.engine.pool import LoadedModel
 from tidegate.errors import ArenaFull
 from tidegate.protocol.checkpoints import CheckpointBooks
 from tidegate.runner.slots import SlotPool, Twins
+from tidegate.session.sequences.columns import SequenceColumns
 from tidegate.session.stores.store import ModelKey, NewSession, StoredSession
 from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, num_elements
 
@@ -36,6 +37,7 @@ class SessionTable:
         key: Its name, version and hash, as the store knows it.
         twins: Finds slots that are in a list twice.
         books: Which of each session's states the store has.
+        sequences: Which sessions are sequences, and what is known of those alone.
         ids: Id of each slot's session; "" for a free slot.
         accepted: Number of the step that each session's next row must begin with.
         owner: Number of the stream that holds each session, or NO_STREAM.
@@ -48,6 +50,7 @@ class SessionTable:
         epoch: The epoch that its client was told.
         is_stored: The store has a record of it.
         frozen: Its state is not to be checkpointed now, because it is about to go.
+        num_borrowed: Slots in use that have no session; see `windows`.
     """
 
     def __init__(self, model: LoadedModel) -> None:
@@ -56,6 +59,7 @@ class SessionTable:
         self.model = model
         self.key = ModelKey(manifest.name, manifest.version, manifest.sha256)
         self.books = CheckpointBooks(capacity)
+        self.sequences = SequenceColumns(capacity)
         self.pool = SlotPool(capacity)
         self.twins = Twins(capacity)
         self.ids: list[str] = [""] * (capacity + 1)
@@ -70,11 +74,12 @@ class SessionTable:
         self.epoch: IntArray = np.zeros(capacity + 1, np.int64)
         self.is_stored: BoolArray = np.zeros(capacity + 1, np.bool_)
         self.frozen: BoolArray = np.zeros(capacity + 1, np.bool_)
+        self.num_borrowed = 0
 
     @property
     def num_sessions(self) -> int:
         """Sessions in memory."""
-        return self.pool.capacity - self.pool.num_free
+        return self.pool.capacity - self.pool.num_free - self.num_borrowed
 
     @property
     def num_attached(self) -> int:
@@ -182,6 +187,7 @@ class SessionTable:
         self.attempt[slots] = 0
         self.number[slots] = 0
         self.is_stored[slots] = self.frozen[slots] = False
+        self.sequences.release(slots)
         for slot in slots.tolist():
             self.ids[slot] = ""
             self.opener[slot] = self.creator[slot] = b""
@@ -221,12 +227,13 @@ class SessionTable:
         """What the store is to know of new sessions."""
         now_s = time.time()
         return [
-            NewSession(number, self.ids[slot], self.key, self.creator[slot], attempt, epoch, now_s)
-            for slot, number, attempt, epoch in zip(
+            NewSession(number, self.ids[slot], self.key, self.creator[slot], attempt, epoch, now_s, ahead)
+            for slot, number, attempt, epoch, ahead in zip(
                 slots.tolist(),
                 self.number[slots].tolist(),
                 self.attempt[slots].tolist(),
                 self.epoch[slots].tolist(),
+                self.sequences.runs_ahead[slots].tolist(),
                 strict=True,
             )
         ]
