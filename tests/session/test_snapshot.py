@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tidegate.errors import InvalidRequest
 from tidegate.session.snapshot import MAGIC, MAX_NEXT_STEP, Snapshot, Tensor, pack, unpack
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 from tidegate.tensor import DType
 
 H = Tensor(name="h", dtype=DType.FLOAT32, shape=(1, 4))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tidegate.session.stores.changes import ModelKey, NewSession, StateBatch
 from tidegate.session.stores.opening import open_store
-from tidegate.session.stores.store import ModelKey, NewSession, StateBatch, Store
+from tidegate.session.stores.store import Store
 
 MODEL = ModelKey("co2", "3", "ab" * 32)
 OTHER_MODEL = ModelKey("wind", "1", "cd" * 32)

@@ -22,7 +22,7 @@ from tidegate.session.frames import Answer, FrameRequest
 from tidegate.session.handles import HandleArray
 from tidegate.session.limits import SessionLimits
 from tidegate.session.open_request import OpenMode, OpenRequest, OpenResult
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 from tidegate.session.stream import Notice
 from tidegate.tensor import Array, IntArray
 from tidegate.v1 import model_pb2, stream_pb2

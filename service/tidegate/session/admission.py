@@ -12,7 +12,8 @@ from tidegate.protocol.resume import NO_EPOCH, EpochVerdict, epoch_error, judge_
 from tidegate.session.finding import Finder, Known
 from tidegate.session.open_request import OpenMode, OpenRequest, check_version
 from tidegate.session.registry import Place
-from tidegate.session.stores.store import ModelKey, StoredSession
+from tidegate.session.stores.changes import ModelKey
+from tidegate.session.stores.store import StoredSession
 
 
 class _Past(NamedTuple):

@@ -23,7 +23,7 @@ from tidegate.errors import StoreFull, StoreUnavailable
 from tidegate.protocol.checkpoints import PendingWrite
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.registry import Registry
-from tidegate.session.stores.store import StateBatch
+from tidegate.session.stores.changes import StateBatch
 from tidegate.session.stream import SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.session.whole import to_the_end

@@ -11,7 +11,7 @@ from tidegate.session.keeper import StoreKeeper
 from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Place, Registry
 from tidegate.session.returning import Claimant
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 from tidegate.session.table import SessionTable
 from tidegate.session.whole import to_the_end
 from tidegate.tensor import SlotArray

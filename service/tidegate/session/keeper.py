@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tidegate.errors import StoreUnavailable
-from tidegate.session.stores.store import NewSession, Store, StoreCounts
+from tidegate.session.stores.changes import NewSession
+from tidegate.session.stores.store import Store, StoreCounts
 from tidegate.session.whole import begin
 from tidegate.telemetry.metrics import Metrics
 

@@ -12,7 +12,7 @@ from tidegate.protocol.resume import UNSET
 from tidegate.session.choosing import Reach
 from tidegate.session.frames import Refusals
 from tidegate.session.limits import MAX_MODEL_FIELD_CHARS, MAX_SESSION_ID_BYTES
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 
 
 class OpenMode(IntEnum):

@@ -32,7 +32,8 @@ from tidegate.session.open_request import (
 )
 from tidegate.session.registry import Place
 from tidegate.session.returning import Claimant, Returner
-from tidegate.session.stores.store import ModelKey, StoredSession
+from tidegate.session.stores.changes import ModelKey
+from tidegate.session.stores.store import StoredSession
 from tidegate.session.stream import SessionStream
 from tidegate.session.table import SessionTable
 from tidegate.session.taking_over import TakeOver

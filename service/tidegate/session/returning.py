@@ -25,7 +25,8 @@ from tidegate.session.holds import Holds
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Place, Registry
-from tidegate.session.stores.store import Claim, ModelKey, StoredSession
+from tidegate.session.stores.changes import Claim, ModelKey
+from tidegate.session.stores.store import StoredSession
 from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import SlotArray

@@ -27,7 +27,8 @@ from tidegate.session.open_request import (
 )
 from tidegate.session.registry import Place
 from tidegate.session.returning import Claimant
-from tidegate.session.stores.store import ModelKey, StoredSession
+from tidegate.session.stores.changes import ModelKey
+from tidegate.session.stores.store import StoredSession
 from tidegate.session.table import NOBODY
 from tidegate.tensor import Array, IntArray
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tidegate.config import first_problem
 from tidegate.errors import InvalidRequest
 from tidegate.model.manifest import Manifest, ModelName, VersionNumber
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 from tidegate.tensor import DType, format_shape, num_elements
 
 MAGIC = b"\x89TGS\r\n\x1a\n"

@@ -22,7 +22,8 @@ from tidegate.session.open_request import check_session_id
 from tidegate.session.registry import Place
 from tidegate.session.single import SessionView
 from tidegate.session.snapshot import Snapshot, Tensor, pack, tensors_of, unpack
-from tidegate.session.stores.store import NO_STATE, ModelKey, NewSession, StateBatch, StoredSession
+from tidegate.session.stores.changes import ModelKey, NewSession, StateBatch
+from tidegate.session.stores.store import NO_STATE, StoredSession
 from tidegate.session.whole import to_the_end
 
 MESSAGE_MARGIN_BYTES = 256

@@ -19,7 +19,8 @@ from tidegate.errors import ArenaFull
 from tidegate.protocol.checkpoints import CheckpointBooks
 from tidegate.runner.slots import SlotPool, Twins
 from tidegate.session.sequences.columns import SequenceColumns
-from tidegate.session.stores.store import ModelKey, NewSession, StoredSession
+from tidegate.session.stores.changes import ModelKey, NewSession
+from tidegate.session.stores.store import StoredSession
 from tidegate.tensor import Array, BoolArray, IntArray, SlotArray, num_elements
 
 NO_STREAM = 0

@@ -18,7 +18,7 @@ from tidegate.session.choosing import Reach
 from tidegate.session.handles import HandleStatus
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.returning import Claimant, Returner
-from tidegate.session.stores.store import FORGET_NOTHING
+from tidegate.session.stores.changes import FORGET_NOTHING
 from tidegate.session.stream import NoticeReason, SessionStream
 from tidegate.session.table import NO_STREAM, SessionTable
 from tidegate.tensor import IntArray, SlotArray

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from support.stores import MODEL, batch, open_for_test, session, state
 from tidegate.errors import ConfigError, SessionExists, StoreUnavailable
-from tidegate.session.stores.store import NO_STATE, Claim, NewSession, Store
+from tidegate.session.stores.changes import Claim, NewSession
+from tidegate.session.stores.store import NO_STATE, Store
 
 NUMBERS = range(1, 41)
 IDS = [f"s{n}" for n in NUMBERS]

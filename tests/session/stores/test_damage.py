@@ -10,7 +10,8 @@ import pytest
 from support.stores import CREATED_S, MODEL, OTHER_MODEL, STATE_BYTES, batch, change, session, state
 from tidegate.errors import SessionExists, StoreUnavailable
 from tidegate.session.stores import records
-from tidegate.session.stores.store import NO_STATE, Claim, Tombstone
+from tidegate.session.stores.changes import Claim
+from tidegate.session.stores.store import NO_STATE, Tombstone
 
 
 @pytest.fixture

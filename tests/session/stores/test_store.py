@@ -5,15 +5,13 @@ import pytest
 
 from support.stores import CREATED_S, MODEL, OTHER_MODEL, batch, session, state
 from tidegate.errors import SessionExists, StoreFull, StoreUnavailable
-from tidegate.session.stores.store import (
+from tidegate.session.stores.changes import (
     FORGET_NOTHING,
-    NO_STATE,
     Claim,
     ModelKey,
     NewSession,
-    Store,
-    Tombstone,
 )
+from tidegate.session.stores.store import NO_STATE, Store, Tombstone
 
 NO_STATES = (NO_STATE, NO_STATE)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tidegate.session.stores import records
+from tidegate.session.stores.changes import ModelKey
 from tidegate.session.stores.records import Found
 from tidegate.session.stores.schema import (
     ANSWER_TABLE,
@@ -19,7 +20,7 @@ from tidegate.session.stores.schema import (
     as_unsigned,
     id_hash,
 )
-from tidegate.session.stores.store import NO_STATE, ModelKey, StoredSession, Tombstone
+from tidegate.session.stores.store import NO_STATE, StoredSession, Tombstone
 from tidegate.session.stores.tolerant import select
 
 STATES_AT_A_TIME = 256

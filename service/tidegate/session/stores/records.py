@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.session.stores.store import ModelKey, StateBatch
+from tidegate.session.stores.changes import ModelKey, StateBatch
 from tidegate.tensor import BoolArray, IntArray
 
 STATE = b"TGST"

@@ -13,7 +13,7 @@ import sqlite3
 import zlib
 from typing import NamedTuple
 
-from tidegate.session.stores.store import ModelKey
+from tidegate.session.stores.changes import ModelKey
 
 FORMAT = 1
 """Of the tables; kept in `meta`."""

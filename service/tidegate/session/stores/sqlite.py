@@ -11,18 +11,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.session.stores import reading, writing
-from tidegate.session.stores.database import Database
-from tidegate.session.stores.lock import FileLock
-from tidegate.session.stores.schema import SESSION_TABLES
-from tidegate.session.stores.store import (
+from tidegate.session.stores import marks, reading, state_writing, writing
+from tidegate.session.stores.changes import (
     Claim,
     ModelKey,
     NewSession,
     StateBatch,
-    StoreCounts,
-    StoredSession,
 )
+from tidegate.session.stores.database import Database
+from tidegate.session.stores.lock import FileLock
+from tidegate.session.stores.schema import SESSION_TABLES
+from tidegate.session.stores.store import StoreCounts, StoredSession
 from tidegate.tensor import BoolArray, IntArray
 
 
@@ -52,8 +51,7 @@ class SqliteStore:
                 connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0]  # noqa: S608
                 for table in SESSION_TABLES
             )
-            # Only marks that a crash left have one: a run that ends well takes its own away.
-            (self._run,) = connection.execute("SELECT coalesce(max(run), 0) + 1 FROM ahead").fetchone()
+            self._run = marks.new_run(connection)
 
     def find(self, session_ids: Sequence[str]) -> dict[str, StoredSession]:
         """See `Store.find`."""
@@ -65,7 +63,7 @@ class SqliteStore:
         with self._database.writing() as connection:
             writing.create(connection, sessions, self._max_sessions, self._run)
             if states is not None:
-                taken = writing.write(connection, states)
+                taken = state_writing.write(connection, states)
                 assert taken.all(), "a state is of no session that begins"
 
     def claim(self, claims: Sequence[Claim]) -> None:
@@ -76,28 +74,28 @@ class SqliteStore:
     def write(self, batch: StateBatch) -> BoolArray:
         """See `Store.write`."""
         with self._database.writing() as connection:
-            return writing.write(connection, batch)
+            return state_writing.write(connection, batch)
 
     def touch(self, numbers: IntArray, used_s: NDArray[np.float64], *, caught_up: Sequence[int] = ()) -> None:
         """See `Store.touch`."""
         with self._database.writing() as connection:
-            writing.touch(connection, numbers, used_s)
-            writing.unmark_ahead(connection, caught_up)
+            state_writing.touch(connection, numbers, used_s)
+            marks.unmark(connection, caught_up)
 
     def mark_ahead(self, numbers: Sequence[int]) -> None:
         """See `Store.mark_ahead`."""
         with self._database.writing() as connection:
-            writing.mark_ahead(connection, numbers, self._run)
+            marks.mark(connection, numbers, self._run)
 
     def unmark_ahead(self, numbers: Sequence[int]) -> None:
         """See `Store.unmark_ahead`."""
         with self._database.writing() as connection:
-            writing.unmark_ahead(connection, numbers)
+            marks.unmark(connection, numbers)
 
     def end_run(self) -> None:
         """See `Store.end_run`."""
         with self._database.writing() as connection:
-            writing.end_run(connection, self._run)
+            marks.end_run(connection, self._run)
 
     def read(self, wanted: Sequence[tuple[int, str, int]], model: ModelKey) -> list[bytes | None]:
         """See `Store.read`."""

@@ -13,67 +13,29 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tidegate.errors import SessionExists, StoreFull
-from tidegate.session.stores import reading, records
-from tidegate.session.stores.columns import cell, column, positions
+from tidegate.session.stores import reading
+from tidegate.session.stores.changes import (
+    FORGET_NOTHING,
+    Claim,
+    NewSession,
+)
 from tidegate.session.stores.reading import KnownRow
 from tidegate.session.stores.schema import (
-    ANSWER_TABLE,
     LIVING_TABLES,
     RECORD_TABLES,
     SESSION_TABLES,
-    STATE_TABLES,
     SessionRow,
     as_signed,
     id_hash,
     model_number,
 )
-from tidegate.session.stores.store import (
-    FORGET_NOTHING,
-    Claim,
-    NewSession,
-    StateBatch,
-    StoredSession,
-    Tombstone,
-)
-from tidegate.tensor import BoolArray, IntArray
+from tidegate.session.stores.store import StoredSession, Tombstone
 
 log = logging.getLogger(__name__)
 
 LATEST_S = 253_402_300_799.0
 """The end of the year 9999: times of use are under no checksum, and Python writes no later ones."""
-
-WRITE_USES = f"""
-INSERT INTO uses SELECT number, {cell("used_us")} / 1e6, {cell("steps")} FROM json_each(:positions) CROSS JOIN sessions
-    ON number = {cell("numbers")} AND epoch = {cell("epochs")} AND lost_s IS NULL
-WHERE true ON CONFLICT (number) DO UPDATE SET used_s = excluded.used_s, step = excluded.step
-"""  # noqa: S608 - the names are ours
-"""Counts the sessions that a batch of states may go to."""
-
-TOUCH = f"""
-UPDATE uses SET used_s = {cell("used_us")} / 1e6 FROM json_each(:positions)
-WHERE number = {cell("numbers")}
-"""  # noqa: S608 - as above
-
-WRITE_STATES = [
-    f"""
-INSERT INTO {table} SELECT {cell("numbers")}, {cell("steps")}, {cell("epochs")},
-    substr(:records, value * :record_bytes + 1, :record_bytes) FROM json_each(:positions)
-WHERE true ON CONFLICT (number) DO UPDATE
-    SET step = excluded.step, epoch = excluded.epoch, record = excluded.record
-"""  # noqa: S608 - as above
-    for table in STATE_TABLES
-]
-
-WRITE_ANSWERS = f"""
-INSERT INTO {ANSWER_TABLE} SELECT {cell("numbers")}, {cell("steps")}, {cell("epochs")},
-    substr(:answers, {cell("starts")} + 1, {cell("sizes")}) FROM json_each(:positions)
-WHERE true ON CONFLICT (number) DO UPDATE
-    SET step = excluded.step, epoch = excluded.epoch, record = excluded.record
-"""  # noqa: S608 - as above
 
 Grave = tuple[int, int, int, str]
 """Session number, next step, durable step, reason."""
@@ -126,63 +88,6 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
     connection.executemany("UPDATE uses SET step = min(step, ?2) WHERE number = ?1", forgets)
     for table in RECORD_TABLES:
         connection.executemany(f"DELETE FROM {table} WHERE number = ? AND step > ?", forgets)  # noqa: S608
-
-
-def write(connection: sqlite3.Connection, batch: StateBatch) -> BoolArray:
-    """See `Store.write`.
-
-    Each table is written by one statement: one for each row would need Python's lock as often, which a busy
-    event loop gives up only now and then.
-    """
-    packed = records.pack(batch)
-    values = {
-        "numbers": column(batch.numbers),
-        "epochs": column(batch.epochs),
-        "steps": column(batch.steps),
-        "used_us": _microseconds(batch.used_s),
-        "records": packed,
-        "record_bytes": packed.shape[1],
-    }
-    used = connection.execute(WRITE_USES, {**values, "positions": positions(np.arange(len(batch)))})
-    if used.rowcount == len(batch):
-        taken = np.ones(len(batch), np.bool_)
-    else:
-        taken = _are_current(connection, batch.numbers.tolist(), batch.epochs.tolist())
-    for row, statement in enumerate(WRITE_STATES):
-        mine = np.flatnonzero(taken & (batch.rows == row))
-        if len(mine):
-            connection.execute(statement, {**values, "positions": positions(mine)})
-    if batch.answers:
-        _write_answers(connection, batch, taken)
-    return taken
-
-
-def touch(connection: sqlite3.Connection, numbers: IntArray, used_s: NDArray[np.float64]) -> None:
-    """See `Store.touch`."""
-    where = positions(np.arange(len(numbers)))
-    values = {"numbers": column(numbers), "used_us": _microseconds(used_s), "positions": where}
-    connection.execute(TOUCH, values)
-
-
-def mark_ahead(connection: sqlite3.Connection, numbers: Sequence[int], run: int) -> None:
-    """See `Store.mark_ahead`."""
-    connection.execute(
-        "INSERT OR REPLACE INTO ahead SELECT number, ? FROM sessions"
-        " WHERE lost_s IS NULL AND number IN (SELECT value FROM json_each(?))",
-        (run, json.dumps(list(numbers))),
-    )
-
-
-def unmark_ahead(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """See `Store.unmark_ahead`."""
-    connection.execute(
-        "DELETE FROM ahead WHERE number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
-    )
-
-
-def end_run(connection: sqlite3.Connection, run: int) -> None:
-    """See `Store.end_run`."""
-    connection.execute("DELETE FROM ahead WHERE run = ?", (run,))
 
 
 def end(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
@@ -244,10 +149,6 @@ def counter(connection: sqlite3.Connection, key: str) -> int:
     return row[0]
 
 
-def _microseconds(seconds: NDArray[np.float64]) -> bytes:
-    return column((seconds * 1e6).astype(np.int64))
-
-
 def _session_values(session: NewSession, key: int, model: int) -> tuple[int | str | bytes | float, ...]:
     row = SessionRow(
         session.number,
@@ -271,33 +172,6 @@ def _session_values(session: NewSession, key: int, model: int) -> tuple[int | st
         row.created_s,
         row.crc32,
     )
-
-
-def _are_current(connection: sqlite3.Connection, numbers: list[int], epochs: list[int]) -> BoolArray:
-    current = dict(
-        connection.execute(
-            "SELECT number, epoch FROM sessions"
-            " WHERE lost_s IS NULL AND number IN (SELECT value FROM json_each(?))",
-            (json.dumps(numbers),),
-        )
-    )
-    return np.array([current.get(n) == epoch for n, epoch in zip(numbers, epochs, strict=True)], np.bool_)
-
-
-def _write_answers(connection: sqlite3.Connection, batch: StateBatch, taken: BoolArray) -> None:
-    where = np.array(list(batch.answers), np.int64)
-    answers = records.pack_answers(batch)
-    sizes = np.array([len(answer) for answer in answers], np.int64)
-    values = {
-        "numbers": column(batch.numbers[where]),
-        "epochs": column(batch.epochs[where]),
-        "steps": column(batch.steps[where]),
-        "starts": column(np.cumsum(sizes) - sizes),
-        "sizes": column(sizes),
-        "answers": b"".join(answers),
-        "positions": positions(np.flatnonzero(taken[where])),
-    }
-    connection.execute(WRITE_ANSWERS, values)
 
 
 def _expired(session: StoredSession) -> Grave:
