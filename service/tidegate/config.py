@@ -59,6 +59,9 @@ class ServerSettings(BaseSettings):
     unload_after_s: Seconds = 300.0
     """A loaded version that is not its model's newest is unloaded when no session in memory has needed it for this long; it is loaded again on demand, which takes seconds."""
 
+    model_control: bool = True
+    """Clients may load and unload models. Off, both doors refuse it with PERMISSION_DENIED; versions that sessions need are loaded all the same."""
+
     ready_file: Path | None = None
     """Write the two ports here as JSON once the server is ready; for scripts that start it on free ports."""
 

@@ -26,6 +26,7 @@
   + ServerStopping        UNAVAILABLE          connect again
   + StoreUnavailable      UNAVAILABLE          back off, then retry: the store cannot be read or written
   + ConnectionLost        UNAVAILABLE          the transport failed: connect again
+  + ControlDisabled       PERMISSION_DENIED    ask the operator: clients may not load or unload models
   + Unsupported           UNIMPLEMENTED        do without
   + ConfigError           INVALID_ARGUMENT     change the settings
   + InternalError         INTERNAL             quote `incident_id` to the operator
@@ -262,6 +263,13 @@ class ConnectionLost(TidegateError):
 
     code = "UNAVAILABLE"
     reason = "CONNECTION_LOST"
+
+
+class ControlDisabled(TidegateError):
+    """The operator does not let clients load and unload models."""
+
+    code = "PERMISSION_DENIED"
+    reason = "CONTROL_DISABLED"
 
 
 class Unsupported(TidegateError):

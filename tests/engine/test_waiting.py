@@ -73,7 +73,7 @@ async def test_what_has_run_does_not_run_again_after_a_mistake_of_ours(
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(bench.engine._meter, "batch", fail)
+    monkeypatch.setattr(bench.engine.meter, "batch", fail)
     bench.submit([1], ones(1, 1))
     await until(lambda: bool(mistakes))
     second = bench.submit([1], ones(1, 1))

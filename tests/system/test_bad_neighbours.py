@@ -26,7 +26,7 @@ from support.raw_stream import Floats, RawStream, Reply, connect, in_chunks
 from support.sender import Sender
 from support.server import ServerProcess
 from support.waiting import eventually
-from tidegate.rpc.streaming import PAUSE_BYTES
+from tidegate.rpc.flow import PAUSE_BYTES
 from tidegate.v1 import session_pb2, stream_pb2
 from tidegate.v1.error_pb2 import Error
 from tidegate.v1.session_pb2_grpc import SessionServiceStub

@@ -41,6 +41,7 @@ class Engine:
     Attributes:
         runner: Owns the graph and the arena.
         next_step: Steps applied so far by slot, int64; written here and by who opens sessions.
+        meter: What it has done so far.
         errands: What else needs runner or states, between two batches.
     """
 
@@ -59,7 +60,7 @@ class Engine:
             max_batch_size=max_batch_size, max_slice_steps=max_slice_steps, next_step=self.next_step
         )
         self._max_queue_delay_s = max_queue_delay_us / 1e6
-        self._meter = meter
+        self.meter = meter
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{runner.manifest.label}")
         self.errands = Errands(self._executor, self.wake)
@@ -215,7 +216,7 @@ class Engine:
             ends = part.step_offset + batch.num_steps == part.frame.num_steps
             part.frame.advance(part.rows, part.num_rows, batch.num_steps, ends=ends)
         self._run_s_by_size[batch.size_class] = run_s
-        self._meter.batch(len(batch.slots), batch.num_steps)
+        self.meter.batch(len(batch.slots), batch.num_steps, run_s)
         start = 0
         for part in batch.parts:
             end = start + part.num_rows
@@ -241,16 +242,14 @@ class Engine:
             return
         answer.complete = frame.num_open == 0
         answer.queue_s, answer.run_s = frame.started_s - frame.arrived_s, frame.run_s
-        if answer.complete:
-            self._meter.frame(answer.queue_s, answer.run_s, time.monotonic() - frame.arrived_s)
-        if answer.step_offset + answer.num_steps == frame.num_steps:
-            self._meter.rows(answer.num_rows)
+        self.meter.answered(frame, answer, time.monotonic())
         self._deliver(frame, answer)
 
     def _refuse(self, frame: EngineFrame, rows: IntArray, errors: Sequence[TidegateError]) -> None:
         """Close rows with an error, after the answers that they already have."""
         self._flush(frame)
         frame.finish(rows)
+        self.meter.refused(frame, len(rows), time.monotonic())
         self._scheduler.refused(frame.slots[rows])
         if not frame.num_open:
             self._scheduler.remove(frame)

@@ -13,24 +13,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from grpc import aio
 
-from tidegate.v1 import stream_pb2
+R = TypeVar("R")
 
 
-class Unsent(NamedTuple):
+class Unsent(NamedTuple, Generic[R]):
     """A message on its way out."""
 
-    response: stream_pb2.StreamResponse
+    response: R
     num_bytes: int
     """About what it holds."""
     completes: bool
     """It is the last answer to a message of the client's."""
 
 
-class Outbox:
+class Outbox(Generic[R]):
     """Messages that wait for the one that is being written.
 
     Attributes:
@@ -39,13 +39,13 @@ class Outbox:
 
     def __init__(
         self,
-        write: Callable[[stream_pb2.StreamResponse], Awaitable[None]],
-        on_written: Callable[[Unsent], None],
+        write: Callable[[R], Awaitable[None]],
+        on_written: Callable[[Unsent[R]], None],
     ) -> None:
         self._write = write
         self._on_written = on_written
-        self._waiting: deque[Unsent] = deque()
-        self._at_hand: Unsent | None = None
+        self._waiting: deque[Unsent[R]] = deque()
+        self._at_hand: Unsent[R] | None = None
         self._is_due = False
         self._loop = asyncio.get_running_loop()
         self._steps: Generator[asyncio.Future[Any], None, None]
@@ -60,7 +60,7 @@ class Outbox:
         """Whether everything is written, or nothing more can be."""
         return self.lost.done() or (self._at_hand is None and not self._waiting)
 
-    def put(self, unsent: Unsent) -> None:
+    def put(self, unsent: Unsent[R]) -> None:
         """Send a message as soon as those before it are sent."""
         self._waiting.append(unsent)
         if self._at_hand is None and not self._is_due:

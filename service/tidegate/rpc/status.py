@@ -35,7 +35,7 @@ _CODES: dict[str, int] = dict(Code.items())
 
 def to_error(error: TidegateError) -> Error:
     """The message that tells of an error inside a stream."""
-    message = Error(code=_CODES[error.code], message=_text(error), reason=error.reason)
+    message = Error(code=_CODES[error.code], message=error_text(error), reason=error.reason)
     for name, value in error.facts.items():  # each fact has a field of its name
         setattr(message, name, value)
     if error.retry_after_s is not None:
@@ -56,7 +56,7 @@ def to_status(error: TidegateError) -> Status:
     details = [_packed(info)]
     if error.retry_after_s is not None:
         details.append(_packed(RetryInfo(retry_delay=_duration(error.retry_after_s))))
-    return Status(code=_CODES[error.code], message=_text(error), details=details)
+    return Status(code=_CODES[error.code], message=error_text(error), details=details)
 
 
 def as_public(error: Exception) -> TidegateError:
@@ -64,7 +64,8 @@ def as_public(error: Exception) -> TidegateError:
     return error if isinstance(error, TidegateError) else incident(error)
 
 
-def _text(error: TidegateError) -> str:
+def error_text(error: TidegateError) -> str:
+    """The text of an error, cut where it would not fit into a status."""
     text = str(error)
     data = text[: MAX_TEXT_BYTES + 1].encode(errors="replace")
     if len(data) <= MAX_TEXT_BYTES:
