@@ -76,7 +76,12 @@ def test_a_manifest_survives_writing_and_reading() -> None:
         ('[1, "batch", 4]', "[1, 1, 4]", "either every input, output and state marks a batch axis or none does"),
         ('["batch", "time", 3]', '["batch", 3]', "either every input and output marks a time axis or none does"),
         ('input_name = "h"', 'input_name = "x"', "input 'x' is named twice"),
-        ('output_name = "h_next"', 'output_name = "y"', "output 'y' is named twice"),
+        ('output_name = "h_next"', 'output_name = "y"', "'y' is an output and a state: expected one dtype and shape, got"),
+        ('name = "y"', 'name = "x"\ndtype = "float32"\nshape = ["batch", "time", 3]\n[[outputs]]\nname = "x"', "output 'x' is named twice"),
+        ('[1, "batch", 4]', '[1, "batch", 4]\n[[states]]\ninput_name = "c"\noutput_name = "h_next"\ndtype = "float32"\nshape = [1, "batch", 4]', "state output 'h_next' is named twice"),
+        ('[1, "batch", 4]', '[1, "batch", 4]\ninitial = { value = 1e39 }', "1e+39 is no float32"),
+        ('"float32"\nshape = [1, "batch", 4]', '"int64"\nshape = [1, "batch", 4]\ninitial = { value = 0.5 }', "0.5 is no int64"),
+        ('[[states]]', '[[constants]]\nname = "rate"\ndtype = "uint8"\nvalue = 256\n[[states]]', "256 is no uint8"),
         ('name = "m"', "name = ", "manifest.toml: not TOML"),
     ],
 )  # fmt: skip
@@ -88,6 +93,21 @@ def test_a_wrong_manifest_is_refused_by_key(old: str, new: str, problem: str) ->
 
     assert caught.value.code == "FAILED_PRECONDITION"
     assert "\n" not in str(caught.value)
+
+
+def test_an_answer_may_be_carried_too() -> None:
+    one_tensor = (
+        VALID.replace("batch", "1")
+        .replace('["1", "time", 3]', "[1, 4]")
+        .replace('["1", "time", 2]', "[1, 2]")
+    )
+    one_tensor = one_tensor.replace('[1, "1", 4]', "[1, 4]").replace(
+        'output_name = "h_next"', 'output_name = "y"'
+    )
+
+    manifest = parse(one_tensor)
+
+    assert manifest.states[0].output_name == manifest.outputs[0].name == "y"
 
 
 def test_an_initial_state_may_not_leave_the_package() -> None:

@@ -38,12 +38,12 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=None if is_terminal else PIPE_COLUMNS, soft_wrap=not is_terminal).print(table)
 
 
-def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line."""
+def print_facts(facts: Iterable[tuple[str, str]], *, err: bool = False) -> None:
+    """Print names and values, one pair a line; to stderr if `err`."""
     pairs = list(facts)
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(f"{name:<{width}}  {value}", err=err)
 
 
 def clock(time: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""`tidegate models`: look at models, on a server or in packages."""
+"""`tidegate models`: look at models, on a server or in packages, and import them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
+from tidegate.cli.importing import import_model
 from tidegate.client import Client, ModelInfo, TensorSpec
 from tidegate.model.package import read_package
 from tidegate.tensor import format_shape
@@ -21,7 +22,7 @@ _EXACTNESS = {
 
 @click.group
 def models() -> None:
-    """Look at models, on a server or in packages."""
+    """Look at models, on a server or in packages, and import them."""
 
 
 @models.command("list")
@@ -60,6 +61,9 @@ def verify_model(package: Path) -> None:
     click.echo(f"{read.manifest.label}: loads on the CPU in {runner.load_s:.2f} s")
     detail = f" ({runner.exactness.detail})" if runner.exactness.detail else ""
     click.echo(f"{read.manifest.label}: {_EXACTNESS[runner.batch_exactness]}{detail}")
+
+
+models.add_command(import_model)
 
 
 def _facts(model: ModelInfo) -> list[tuple[str, str]]:

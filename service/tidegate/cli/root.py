@@ -38,7 +38,9 @@ COMMANDS: Mapping[str, Target] = {
     "serve": Target("tidegate.cli.serve", "serve", "Serve the models of a repository over gRPC."),
     "stream": Target("tidegate.cli.stream", "stream", "Feed a CSV file to a session, one answer per row."),
     "train": Target("tidegate.cli.train", "train", "Train a model by a recipe and write its package."),
-    "models": Target("tidegate.cli.models", "models", "Look at models, on a server or in packages."),
+    "models": Target(
+        "tidegate.cli.models", "models", "Look at models, on a server or in packages, and import them."
+    ),
     "sessions": Target(
         "tidegate.cli.sessions", "sessions", "Look at the sessions of a server, copy them, and end them."
     ),

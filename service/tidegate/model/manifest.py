@@ -104,22 +104,40 @@ class Manifest(Strict):
     def _names_are_unique(self) -> Manifest:
         taken = [i.name for i in self.inputs] + [s.input_name for s in self.states]
         taken += [c.name for c in self.constants]
-        given = [o.name for o in self.outputs] + [s.output_name for s in self.states]
-        for what, names in (("input", taken), ("output", given)):
+        given, carried = [o.name for o in self.outputs], [s.output_name for s in self.states]
+        for what, names in (("input", taken), ("output", given), ("state output", carried)):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is named twice")
         return self
 
     @model_validator(mode="after")
+    def _answers_that_are_states_agree(self) -> Manifest:
+        answers = {o.name: o for o in self.outputs}
+        for state in self.states:
+            answer = answers.get(state.output_name, state)
+            if (answer.dtype, answer.shape) != (state.dtype, state.shape):
+                raise ValueError(
+                    f"{state.output_name!r} is an output and a state: expected one dtype and shape, "
+                    f"got {answer.dtype} {list(answer.shape)} and {state.dtype} {list(state.shape)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _axes_agree(self) -> Manifest:
-        shaped: list[Shaped] = [*self.inputs, *self.outputs, *self.states]
-        batched = [t.batch_axis is not None for t in shaped]
-        if any(batched) and not all(batched):
-            raise ValueError("either every input, output and state marks a batch axis or none does")
-        timed = [t.time_axis is not None for t in (*self.inputs, *self.outputs)]
-        if any(timed) and not all(timed):
-            raise ValueError("either every input and output marks a time axis or none does")
+        answered: list[tuple[str, Shaped]] = [*((i.name, i) for i in self.inputs)]
+        answered += [(o.name, o) for o in self.outputs]
+        shaped = [*answered, *((s.input_name, s) for s in self.states)]
+        unbatched = [name for name, t in shaped if t.batch_axis is None]
+        if 0 < len(unbatched) < len(shaped):
+            raise ValueError(
+                f"either every input, output and state marks a batch axis or none does; {unbatched[0]!r} has none"
+            )
+        untimed = [name for name, t in answered if t.time_axis is None]
+        if 0 < len(untimed) < len(answered):
+            raise ValueError(
+                f"either every input and output marks a time axis or none does; {untimed[0]!r} has none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,8 +6,10 @@ Made from a manifest and from nothing else; `model/manifest.py` says what they a
 from __future__ import annotations
 
 from functools import cached_property
+from math import isfinite
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tidegate.tensor import DType
@@ -150,6 +152,12 @@ class StatePair(Shaped):
             raise ValueError(f"a state has no time axis, got {list(shape)}")
         return shape
 
+    @model_validator(mode="after")
+    def _initial_value_fits(self) -> StatePair:
+        if isinstance(self.initial, InitialValue):
+            _check_value(self.dtype, self.initial.value)
+        return self
+
 
 class ConstantInput(Strict):
     """An input of the graph that is the same in every run, such as a sample rate."""
@@ -158,3 +166,21 @@ class ConstantInput(Strict):
     dtype: DType
     shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
     value: float
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> ConstantInput:
+        _check_value(self.dtype, self.value)
+        return self
+
+
+def _check_value(dtype: DType, value: float) -> None:
+    """Refuse a number that numpy would cut or wrap around to make it fit."""
+    if dtype.is_float:
+        fits = not isfinite(value) or abs(value) <= float(np.finfo(dtype.numpy).max)
+    elif dtype is DType.BOOL:
+        fits = value in (0, 1)
+    else:
+        limits = np.iinfo(dtype.numpy)
+        fits = float(value).is_integer() and int(limits.min) <= value <= int(limits.max)
+    if not fits:
+        raise ValueError(f"{value:g} is no {dtype}")

@@ -17,15 +17,8 @@ from tidegate.errors import PackageError
 from tidegate.model.manifest import ConstantInput, Manifest
 from tidegate.model.package import ModelPackage
 from tidegate.runner.ort import Device, make_session
+from tidegate.runner.signature import check_signature, signature_of
 from tidegate.tensor import Array, DType, format_shape
-
-_ORT_TYPES: dict[str, DType] = {
-    "tensor(float)": DType.FLOAT32,
-    "tensor(double)": DType.FLOAT64,
-    "tensor(float16)": DType.FLOAT16,
-    "tensor(bool)": DType.BOOL,
-    **{f"tensor({d})": d for d in DType if "int" in d},
-}
 
 
 class Graph:
@@ -46,7 +39,7 @@ class Graph:
         self.manifest = package.manifest
         self.device = device
         self._session = make_session(package.onnx, device=device, threads=threads, label=self.manifest.label)
-        _check_signature(self.manifest, self._session)
+        check_signature(self.manifest, signature_of(self._session))
         self._constants = {c.name: _constant(c) for c in self.manifest.constants}
         self._input_axes = [(i.name, i.batch_axis, i.time_axis) for i in self.manifest.inputs]
         self._output_axes = [(o.batch_axis, o.time_axis) for o in self.manifest.outputs]
@@ -81,14 +74,19 @@ class Graph:
         for name, state in zip(self._state_names, states, strict=True):
             binding.bind_ortvalue_input(name, state)
         num_outputs = len(self._output_axes)
-        for name in self._fetches[:num_outputs]:
+        kept = self._fetches[num_outputs:]
+        given = [name for name in self._fetches[:num_outputs] if name not in kept]
+        for name in given:
             binding.bind_output(name, "cpu")
-        for name in self._fetches[num_outputs:]:
+        for name in kept:
             binding.bind_output(name, self.device)
         self._session.run_with_iobinding(binding)
-        results: list[ort.OrtValue] = binding.get_outputs()
-        outputs = [_from_graph(r.numpy(), *axes) for r, axes in zip(results, self._output_axes, strict=False)]
-        return outputs, results[num_outputs:]
+        found: dict[str, ort.OrtValue] = dict(zip([*given, *kept], binding.get_outputs(), strict=True))
+        outputs = [
+            _from_graph(found[name].numpy(), *axes)
+            for name, axes in zip(self._fetches, self._output_axes, strict=False)
+        ]
+        return outputs, [found[name] for name in kept]
 
     def observe(
         self, names: Collection[str], inputs: Sequence[Array], states: Sequence[Array]
@@ -192,45 +190,3 @@ def _check_tensor(manifest: Manifest, what: str, value: Array, dtype: DType, sha
             f"{manifest.label}: {what} expected {dtype} {format_shape(shape)}, "
             f"got {value.dtype} {format_shape(value.shape)}"
         )
-
-
-def _check_signature(manifest: Manifest, session: object) -> None:
-    """Hold the graph's named inputs and outputs against the manifest's."""
-    takes = {a.name: a for a in session.get_inputs()}  # type: ignore[attr-defined]
-    gives = {a.name: a for a in session.get_outputs()}  # type: ignore[attr-defined]
-    expected_in = {i.name: (i.dtype, i.shape) for i in manifest.inputs}
-    expected_in |= {s.input_name: (s.dtype, s.shape) for s in manifest.states}
-    expected_in |= {c.name: (c.dtype, c.shape) for c in manifest.constants}
-    expected_out = {o.name: (o.dtype, o.shape) for o in manifest.outputs}
-    expected_out |= {s.output_name: (s.dtype, s.shape) for s in manifest.states}
-    unnamed = sorted(takes.keys() - expected_in.keys())
-    if unnamed:
-        raise PackageError(
-            f"{manifest.label}: the graph also takes {unnamed[0]!r}, which the manifest does not name"
-        )
-    for kind, expected, found in (("input", expected_in, takes), ("output", expected_out, gives)):
-        for name, (dtype, shape) in expected.items():
-            if name not in found:
-                names = ", ".join(sorted(found))
-                raise PackageError(f"{manifest.label}: the graph has no {kind} {name!r}; it has {names}")
-            _check_argument(f"{manifest.label}: {kind} {name!r}", dtype, shape, found[name])
-
-
-def _check_argument(what: str, dtype: DType, shape: Sequence[int | str], found: object) -> None:
-    found_type: str = found.type  # type: ignore[attr-defined]
-    found_shape: Sequence[int | str | None] = found.shape  # type: ignore[attr-defined]
-    if _ORT_TYPES.get(found_type) is not dtype:
-        raise PackageError(f"{what}: the manifest says {dtype}, the graph {found_type}")
-    fits = len(shape) == len(found_shape) and all(
-        not isinstance(ours, int) or not isinstance(theirs, int) or ours == theirs
-        for ours, theirs in zip(shape, found_shape, strict=True)
-    )
-    if not fits:
-        raise PackageError(
-            f"{what}: the manifest says {format_shape(shape)}, the graph {format_shape(found_shape)}"
-        )
-    for ours, theirs in zip(shape, found_shape, strict=True):
-        if isinstance(ours, str) and isinstance(theirs, int):
-            raise PackageError(
-                f"{what}: the manifest marks the {ours} axis, the graph has it frozen at {theirs}"
-            )

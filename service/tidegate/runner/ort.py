@@ -80,7 +80,7 @@ def make_session(onnx: bytes, *, device: Device, threads: int, label: str) -> or
     try:
         session = ort.InferenceSession(onnx, _options(device, threads), providers=_providers(device))
     except Exception as error:  # ONNX Runtime has a dozen unrelated exception classes
-        raise PackageError(f"{label}: ONNX Runtime refuses the graph: {_one_line(error)}") from error
+        raise PackageError(f"{label}: {_refusal(error)}") from error
     if PROVIDERS[device] not in session.get_providers():
         # ONNX Runtime logs the reason and goes on with the CPU; we do not.
         raise DeviceUnavailable(f"{label}: the {device} provider did not start; see ONNX Runtime's log above")
@@ -102,5 +102,11 @@ def _providers(device: Device) -> Sequence[str]:
     return [PROVIDERS["cpu"]] if device == "cpu" else [PROVIDERS["cuda"], PROVIDERS["cpu"]]
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _refusal(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "external data" in text.lower():
+        return (
+            "the graph keeps weights in other files, and a package has one: make one of it with "
+            f"onnx.save(onnx.load('FILE.onnx'), 'ONE_FILE.onnx') in Python ({text})"
+        )
+    return f"ONNX Runtime refuses the graph: {text}"

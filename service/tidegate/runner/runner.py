@@ -60,6 +60,8 @@ class Runner:
         manifest: What it takes, gives and carries.
         exactness: What the probe found.
         batch_exactness: What follows from it for promise P1.
+        rows_together: Several rows share a run.
+        steps_together: Several steps of a row share a run.
         arena: The states of its sessions.
         max_slice_steps: Steps of one row that run before others get their turn.
         load_s: Seconds that loading and probing took.
@@ -88,8 +90,8 @@ class Runner:
             self._graph, package.initial_states, options.max_sessions
         )
         shared = self.batch_exactness is BatchExactness.OFF
-        self._rows_together = self.manifest.has_batch_axis and (self.exactness.rows or shared)
-        self._steps_together = self.manifest.has_time_axis and (self.exactness.steps or shared)
+        self.rows_together: bool = self.manifest.has_batch_axis and (self.exactness.rows or shared)
+        self.steps_together: bool = self.manifest.has_time_axis and (self.exactness.steps or shared)
         self._twins = Twins(options.max_sessions)
         self.max_slice_steps = options.max_slice_steps
         loaded = time.perf_counter()
@@ -108,7 +110,7 @@ class Runner:
         """
         # Two rows of one session would both start from the same state.
         assert not self._twins.among(slots), "a batch holds one session twice"
-        if not self._rows_together and len(slots) > 1:
+        if not self.rows_together and len(slots) > 1:
             return self._step_row_by_row(slots, inputs)
         location = self.arena.locate(slots)
         outputs, states = self._advance(inputs, self.arena.gather(location))
@@ -137,7 +139,7 @@ class Runner:
 
     def _advance(self, inputs: Sequence[Array], states: list[Array]) -> tuple[list[Array], list[Array]]:
         num_steps = inputs[0].shape[1]
-        if self._steps_together or num_steps == 1:
+        if self.steps_together or num_steps == 1:
             return self._run(inputs, states)
         pieces = []
         for t in range(num_steps):
@@ -159,7 +161,7 @@ class Runner:
     def _warm_up(self, max_batch_size: int) -> None:
         """Run every power of two once, so that ONNX Runtime has its memory plans before the first client."""
         width = 1
-        while width <= (max_batch_size if self._rows_together else 1):
+        while width <= (max_batch_size if self.rows_together else 1):
             states = self.arena.gather(self.arena.locate(np.zeros(width, np.int32)))
             inputs = [np.zeros((width, 1, *i.step_shape), i.dtype.numpy) for i in self.manifest.inputs]
             self._advance(inputs, states)

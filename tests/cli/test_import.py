@@ -1,0 +1,309 @@
+"""`tidegate models import` reads what a graph tells, asks for the rest, and writes only what runs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from support.foreign_models import (
+    FLOAT,
+    ForeignModel,
+    answer_is_state,
+    bidirectional,
+    extra_outputs,
+    fixed_batch,
+    node,
+    not_exact,
+    onnx_bytes,
+    packed_in_if,
+    packed_on_last_axis,
+    untold_shapes,
+    whole_numbers,
+)
+from tidegate.cli.root import main
+from tidegate.model.package import read_package
+
+STATE = ("--state", "h=h_out", "--initial", "zeros")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How the command ended."""
+
+    code: int
+    out: str
+    err: str
+    models: Path
+
+
+Import = Callable[..., Done]
+
+
+@pytest.fixture
+def importing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Import:
+    """Import a model with some flags, as `m/1`, into an empty repository."""
+
+    def run(model: ForeignModel | bytes, *flags: str) -> Done:
+        file = tmp_path / "foreign.onnx"
+        file.write_bytes(model if isinstance(model, bytes) else model.onnx)
+        models = tmp_path / "models"
+        with pytest.raises(SystemExit) as caught:
+            main(["models", "import", str(file), "--name", "m", "--models", str(models), *flags])
+        captured = capsys.readouterr()
+        return Done(caught.value.code, captured.out, captured.err, models)
+
+    return run
+
+
+def questions(done: Done) -> list[str]:
+    """The flags that are asked for, each without its explanation."""
+    assert done.code == 1
+    assert not done.models.exists()
+    listed = done.err.partition("error: the graph does not tell everything; give also\n")[2]
+    return [line.strip() for line in listed.splitlines() if line.startswith("  --")]
+
+
+def test_everything_that_a_graph_does_not_tell_is_asked_for_at_once(importing: Import) -> None:
+    done = importing(packed_in_if())
+
+    assert questions(done) == [
+        "--input input | --state input=OUTPUT | --constant input=VALUE",
+        "--input state | --state state=OUTPUT | --constant state=VALUE",
+        "--input sr | --state sr=OUTPUT | --constant sr=VALUE",
+        "--dim N=batch|time|SIZE",
+        "--initial zeros|NUMBER|FILE.npy",
+    ]
+    assert "takes  state: float32 [2, N, 8]" in done.err.splitlines()
+
+
+def test_what_is_answered_is_asked_no_more_and_nothing_is_paired_by_name(importing: Import) -> None:
+    done = importing(packed_in_if(), "--constant", "sr=16000", "--dim", "N=batch", "--initial", "zeros")
+
+    assert questions(done) == [
+        "--input input | --state input=OUTPUT | --constant input=VALUE",
+        "--input state | --state state=OUTPUT | --constant state=VALUE",
+    ]
+
+
+def test_a_graph_whose_names_say_it_all_is_asked_about_all_the_same(importing: Import) -> None:
+    row = (FLOAT, ["batch", "time", 2])
+    graph = onnx_bytes([node("Identity", ["input"], ["output"])], {"input": row}, {"output": row})
+
+    assert questions(importing(graph)) == [
+        "--input input | --state input=OUTPUT | --constant input=VALUE",
+        "--dim batch=batch|time|SIZE",
+        "--dim time=batch|time|SIZE",
+        "--initial zeros|NUMBER|FILE.npy",
+    ]
+
+
+def test_dimensions_without_names_are_asked_for_by_tensor(importing: Import) -> None:
+    done = importing(untold_shapes(), "--input", "x", *STATE)
+
+    assert questions(done) == ["--shape x=?,3", "--shape h=DIM,DIM,...", "--shape y=DIM,DIM,..."]
+
+
+def test_a_complete_answer_writes_a_package_that_says_what_was_said(importing: Import) -> None:
+    done = importing(
+        packed_in_if(), "--input", "input", "--state", "state=stateN", "--constant", "sr=16000",
+        "--dim", "N=batch", "--initial", "zeros", "--features", "input=a,b,c,d,e", "--units", "output=p",
+        "--description", "Speech or not",
+    )  # fmt: skip
+
+    assert (done.code, done.out) == (0, f"{done.models / 'm' / '1'}\n")
+    manifest = read_package(done.models / "m" / "1").manifest
+    assert [(i.name, i.shape, i.features) for i in manifest.inputs] == [
+        ("input", ("batch", 5), ("a", "b", "c", "d", "e"))
+    ]
+    assert [(s.input_name, s.output_name, s.shape) for s in manifest.states] == [
+        ("state", "stateN", (2, "batch", 8))
+    ]
+    assert [(c.name, c.dtype, c.shape, c.value) for c in manifest.constants] == [("sr", "int64", (), 16000)]
+    assert [(o.name, o.units) for o in manifest.outputs] == [("output", ("p",))]
+    assert (manifest.batch_exact, manifest.description) == (True, "Speech or not")
+    assert "batch-exact  yes: bit-identical however it is batched" in done.err
+    assert "a run takes  many rows and one step (the graph has no time axis)" in done.err
+
+
+def test_a_dry_run_prints_the_manifest_and_writes_nothing(importing: Import) -> None:
+    done = importing(
+        extra_outputs(), "--input", "x", *STATE, "--output", "y", "--dim", "N=batch", "--dry-run"
+    )
+
+    manifest = tomllib.loads(done.out)
+    assert (done.code, manifest["name"], manifest["batch_exact"]) == (0, "m", True)
+    assert [o["name"] for o in manifest["outputs"]] == ["y"]
+    assert [line for line in done.err.splitlines() if line.startswith("left out")] == [
+        "left out     dims",
+        "left out     peak",
+    ]
+    assert not done.models.exists()
+
+
+def test_axes_are_named_by_position_for_all_tensors_or_one(importing: Import) -> None:
+    done = importing(
+        packed_on_last_axis(), "--input", "x", "--state", "s=s_next", "--initial", "zeros",
+        "--batch-axis", "0", "--time-axis", "-1", "--time-axis", "x=1", "--time-axis", "y=-2",
+    )  # fmt: skip
+
+    manifest = read_package(done.models / "m" / "1").manifest
+    assert manifest.inputs[0].shape == ("batch", "time", 3)
+    assert manifest.outputs[0].shape == ("batch", "time", 8)
+    assert manifest.states[0].shape == ("batch", 16)
+
+
+def test_states_start_where_they_are_said_to(importing: Import, tmp_path: Path) -> None:
+    np.save(tmp_path / "ring.npy", np.array([7, 8, 9], np.float32))
+
+    done = importing(
+        whole_numbers(), "--input", "x", "--state", "count=count_out", "--state", "at=at_out", "--state", "ring=ring_out",
+        "--dim", "N=batch", "--initial", "zeros", "--initial", "count=100", "--initial", f"ring={tmp_path / 'ring.npy'}",
+    )  # fmt: skip
+
+    count, at, ring = read_package(done.models / "m" / "1").initial_states
+    assert (count.dtype, count.item(), at.item(), ring.tolist()) == (np.int64, 100, 0, [7, 8, 9])
+
+
+def test_a_fixed_batch_needs_no_answer_and_is_told(importing: Import) -> None:
+    done = importing(
+        fixed_batch(), "--input", "x", "--state", "h=h_out", "--state", "c=c_out",
+        "--initial", "zeros", "--dim", "T=time",
+    )  # fmt: skip
+
+    assert done.code == 0
+    assert "a run takes  one row (the graph has no batch axis) and many steps" in done.err
+
+
+def test_a_state_may_be_the_answer(importing: Import) -> None:
+    flags = ("--input", "x", *STATE, "--dim", "N=batch")
+    asked = questions(importing(answer_is_state(), *flags))
+
+    done = importing(answer_is_state(), *flags, "--output", "h_out")
+
+    assert (asked, done.code) == (["--output NAME"], 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "manner"),
+    [
+        (not_exact(), (), "one row and one step (the graph has no time axis)"),
+        (not_exact(), ("--batching", "always"), "many rows and one step (the graph has no time axis)"),
+        (bidirectional(), ("--state", "c=c_out", "--dim", "T=time"), "many rows and one step"),
+    ],
+)
+def test_what_is_not_exact_is_told_with_how_it_is_run(
+    importing: Import, model: ForeignModel, flags: tuple[str, ...], manner: str
+) -> None:
+    done = importing(model, "--input", "x", *STATE, "--dim", "N=batch", *flags)
+
+    assert done.code == 0
+    assert "batch-exact  no: " in done.err
+    assert f"a run takes  {manner}\n" in done.err
+    assert ("P1 is off" in done.err) == ("always" in flags)
+    assert read_package(done.models / "m" / "1").manifest.batch_exact is False
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--state", "hh=h_out"), "--state: the graph has no input 'hh'; it has x, h"),
+        (("--state", "h=h_next"), "--state: the graph has no output 'h_next'; it has dims, peak, h_out, y"),
+        (("--input", "y"), "--input: the graph has no input 'y'"),
+        (("--output", "z"), "--output: the graph has no output 'z'"),
+        (("--shape", "z=batch,2"), "--shape: the graph has no input or output 'z'"),
+        (("--features", "z=a"), "--features, --units or --typical: the graph has no input or output 'z'"),
+        (("--initial", "x=1"), "--initial: 'x' is no state: no --state x=OUTPUT is given"),
+        (("--input", "x", "--input", "h", *STATE, "--output", "y", "--dim", "N=batch"), "m/1: input 'h' is named twice"),
+        (("--state", "h=h_out", "--state", "h=y"), "--state h: given twice"),
+        (("--batch-axis", "2"), "--batch-axis x=2: the graph has x: float32 [N, 2], which has no such axis"),
+        (("--batch-axis", "1"), "--batch-axis x=1: the graph has x: float32 [N, 2], where it is fixed at 2: none"),
+        (("--input", "x", *STATE, "--output", "y", "--output", "dims", "--dim", "N=batch"), "either every input, output and state marks a batch axis or none does; 'dims' has none"),
+        (("--input", "x", *STATE, "--output", "y", "--dim", "N=batch", "--shape", "x=batch,3"), "input 'x': the manifest says [batch, 3], the graph [N, 2]"),
+    ],
+)  # fmt: skip
+def test_flags_that_do_not_fit_the_graph_are_refused(
+    importing: Import, flags: tuple[str, ...], problem: str
+) -> None:
+    done = importing(extra_outputs(), *flags)
+
+    assert done.code == 1
+    assert problem in done.err
+    assert not done.models.exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--state", "h"),
+        ("--constant", "sr=fast"),
+        ("--dim", "N=rows"),
+        ("--shape", "x=batch,0"),
+        ("--typical", "x=1"),
+        ("--initial", "h=missing.npy"),
+        ("--batch-axis", "first"),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_wrong_usage(importing: Import, flags: tuple[str, ...]) -> None:
+    done = importing(extra_outputs(), *flags)
+
+    assert done.code == 2
+    assert f"Invalid value for '{flags[0]}': expected " in done.err
+
+
+def test_a_state_that_does_not_close_is_refused_before_anything_is_written(importing: Import) -> None:
+    nodes = [node("Concat", ["h", "x"], ["h_out"], axis=1), node("Identity", ["x"], ["y"])]
+    wide = (FLOAT, ["N", "M"])
+    graph = onnx_bytes(nodes, {"x": (FLOAT, ["N", 2]), "h": wide}, {"y": (FLOAT, ["N", 2]), "h_out": wide})
+
+    done = importing(graph, "--input", "x", *STATE, "--dim", "N=batch", "--dim", "M=4")
+
+    assert done.code == 1
+    assert "state 'h_out', which is carried to 'h', expected float32 [1, 4], got float32 [1, 6]" in done.err
+    assert not done.models.exists()
+
+
+def test_other_bytes_under_a_version_that_exists_are_refused(importing: Import) -> None:
+    flags = ("--input", "x", *STATE, "--dim", "N=batch", "--output")
+    assert importing(extra_outputs(), *flags, "y").code == 0
+
+    again = importing(extra_outputs(), *flags, "y")
+    other = importing(answer_is_state(), *flags, "h_out")
+
+    assert again.code == 0
+    assert (other.code, "choose the next version number" in other.err) == (1, True)
+
+
+def test_a_graph_with_weights_in_other_files_is_refused_with_the_way_out(
+    importing: Import, tmp_path: Path
+) -> None:
+    model = onnx.load_from_string(answer_is_state().onnx)
+    onnx.save_model(
+        model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="split.data"
+    )
+
+    done = importing((tmp_path / "split.onnx").read_bytes(), "--input", "x")
+
+    assert done.code == 1
+    assert "keeps weights in other files, and a package has one" in done.err
+    assert "onnx.save" in done.err
+
+
+def test_an_import_without_the_server_extra_says_which_to_install(
+    importing: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    for name in ("tidegate.runner.runner", "tidegate.runner.signature"):
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+
+    done = importing(extra_outputs())
+
+    assert (done.code, done.err) == (
+        1,
+        "error: tidegate models needs the server extra: pip install 'tidegate[server]'\n",
+    )

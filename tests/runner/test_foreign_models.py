@@ -1,0 +1,44 @@
+"""Graphs that other people exported give through the runner what ONNX Runtime gives on its own, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.foreign_models import FOREIGN_MODELS, ForeignModel
+from support.plain_runs import draw_rows, plain_run
+from tidegate.model.package import read_package
+from tidegate.runner.runner import Runner, RunnerOptions
+
+NUM_ROWS, NUM_STEPS, SEED = 7, 9, 11
+OPTIONS = RunnerOptions(max_batch_size=16, max_sessions=40)
+
+
+@pytest.mark.parametrize("make", FOREIGN_MODELS.values(), ids=FOREIGN_MODELS)
+def test_a_foreign_model_gives_every_session_what_it_gives_alone(
+    tmp_path: Path, make: Callable[[], ForeignModel]
+) -> None:
+    model = make()
+    package = read_package(model.package(tmp_path))
+    runner = Runner(package, OPTIONS)
+    inputs = draw_rows(package.manifest, NUM_ROWS, NUM_STEPS, SEED)
+    expected = plain_run(package, inputs)
+    slots = np.random.default_rng(SEED).permutation(np.arange(1, NUM_ROWS + 1, dtype=np.int32))
+    runner.arena.reset(slots)
+
+    first = runner.step(slots, [x[:, :4] for x in inputs])
+    one = [runner.step(slots[i : i + 1], [x[i : i + 1, 4:5] for x in inputs]) for i in range(NUM_ROWS)]
+    rest = runner.step(slots[::-1], [np.ascontiguousarray(x[::-1, 5:]) for x in inputs])
+
+    for k, want in enumerate(expected.outputs):
+        middle = np.concatenate([outputs[k] for outputs in one])
+        got = np.concatenate([first[k], middle, rest[k][::-1]], axis=1)
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        assert got.tobytes() == want.tobytes()
+    for got, want in zip(runner.arena.read(slots), expected.states, strict=True):
+        assert got.tobytes() == want.tobytes()
+    assert runner.exactness.exact == model.is_exact
+    runner.check_integrity()
