@@ -120,7 +120,9 @@ class Server:
         self._http = await start_http(
             settings.http_host, settings.http_port, metrics=self._metrics, readiness=lambda: self._obstacle
         )
-        self._grpc = await start_grpc(settings, self._pool, self._sessions, self._metrics)
+        self._grpc = await start_grpc(
+            settings, self._pool, self._sessions, self._metrics, is_ready=lambda: self._obstacle is None
+        )
         self._pool.on_change = self._grpc.show_model
         # Clients come as soon as the port is there, while other models are still being loaded.
         self._chores = [asyncio.create_task(self._sessions.checkpointer.run())]

@@ -476,7 +476,7 @@ class ModelInferRequest(google.protobuf.message.Message):
     model_version: builtins.str
     """Empty: the newest version for a stateless request and for a sequence that begins, else the sequence's own."""
     id: builtins.str
-    """The client's name for the request, at most 1024 bytes, echoed. In a sequence, the last one repeated with the
+    """The client's name for the request, at most 256 bytes, echoed. In a sequence, the last one repeated with the
     same inputs is answered again and changes nothing.
     """
     @property

@@ -11,13 +11,15 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tidegate.oip import open_inference_pb2
 from tidegate.v1 import model_pb2, session_pb2
 
 SERVICES: tuple[str, ...] = (
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
-"""Full names of the services that tidegate defines."""
+"""Full names of the services of both doors."""
 
 MODEL_PREFIX = "tidegate.model/"
 STORE = "tidegate.store"

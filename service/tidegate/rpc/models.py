@@ -8,10 +8,11 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import aio
 
 from tidegate.engine.pool import LoadState, ModelPool, ModelStatus
-from tidegate.errors import InvalidRequest
+from tidegate.errors import ControlDisabled, InvalidRequest
 from tidegate.model.manifest import InputSpec, OutputSpec, StatePair
 from tidegate.rpc import convert
 from tidegate.rpc.tensors import DATA_TYPES
+from tidegate.rpc.time_rules import write_time_rules
 from tidegate.runner.runner import BatchExactness
 from tidegate.session.manager import SessionManager
 from tidegate.session.open_request import check_model
@@ -35,18 +36,20 @@ _EXACTNESS = {
     BatchExactness.SERIAL: pb.BATCH_EXACTNESS_SERIAL,
     BatchExactness.OFF: pb.BATCH_EXACTNESS_OFF,
 }
-_MISSING = {
-    "refuse": pb.MISSING_VALUES_REFUSE,
-    "repeat-last": pb.MISSING_VALUES_REPEAT_LAST,
+_FORECASTS = {
+    None: pb.FORECAST_MODE_NONE,
+    "direct": pb.FORECAST_MODE_DIRECT,
+    "feedback": pb.FORECAST_MODE_FEEDBACK,
 }
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     """The service on top of one model pool."""
 
-    def __init__(self, pool: ModelPool, manager: SessionManager) -> None:
+    def __init__(self, pool: ModelPool, manager: SessionManager, *, model_control: bool) -> None:
         self._pool = pool
         self._manager = manager
+        self._model_control = model_control
 
     async def ListModels(self, request: pb.ListModelsRequest, context: UnaryContext) -> pb.ListModelsResponse:
         """A page of versions; the page token is the position of the next one."""
@@ -68,6 +71,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: UnaryContext) -> pb.LoadModelResponse:
         """Load a version from the repository; it stays loaded until it is unloaded by name."""
+        check_control(allowed=self._model_control)
         self._manager.check_running()
         check_model(request.version.name, request.version.version)
         model = await self._pool.load(request.version.name, request.version.version)
@@ -78,12 +82,19 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, request: pb.UnloadModelRequest, context: UnaryContext
     ) -> pb.UnloadModelResponse:
         """Unload a version that no session needs; one that is not loaded stays so."""
+        check_control(allowed=self._model_control)
         check_model(request.version.name, request.version.version)
         status = self._pool.find(request.version.name, request.version.version)
         if status.model is not None:
             self._manager.unload(status.model)
             self._pool.withdraw(status.entry)
         return pb.UnloadModelResponse()
+
+
+def check_control(*, allowed: bool) -> None:
+    """Raise ControlDisabled where clients may not load and unload models."""
+    if not allowed:
+        raise ControlDisabled("model_control: the operator lets no client load or unload models")
 
 
 def _position(page_token: str) -> int:
@@ -105,7 +116,8 @@ def _model(status: ModelStatus) -> pb.Model:
     runner, manifest = status.model.runner, status.model.manifest
     provenance = Struct()
     provenance.update(manifest.model_dump(mode="json")["provenance"])
-    return pb.Model(
+    forecast = manifest.forecast
+    model = pb.Model(
         version=convert.model_version(status.model.manifest),
         state=pb.MODEL_STATE_READY,
         description=manifest.description,
@@ -115,13 +127,13 @@ def _model(status: ModelStatus) -> pb.Model:
         batch_exactness=_EXACTNESS[runner.batch_exactness],
         batch_exactness_detail=runner.exactness.detail,
         state_bytes=runner.arena.slot_bytes,
-        cadence_s=manifest.time.cadence_s,
         device=runner.device,
         loaded_at=convert.timestamp(status.model.loaded_at_s),
         provenance=provenance,
-        missing_values=_MISSING[manifest.time.missing],
-        time_column=manifest.time.column,
+        forecast_mode=_FORECASTS[None if forecast is None else forecast.mode],
     )
+    write_time_rules(model, manifest.time)
+    return model
 
 
 def _input(spec: InputSpec) -> pb.TensorSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from grpc import aio
@@ -11,11 +11,14 @@ from grpc import aio
 from tidegate.config import ServerSettings
 from tidegate.engine.pool import ModelPool
 from tidegate.errors import ConfigError
+from tidegate.oip import open_inference_pb2_grpc
 from tidegate.repository.repository import Entry
 from tidegate.rpc.health import Health, enable_reflection
 from tidegate.rpc.interceptors import ServerInterceptor
 from tidegate.rpc.listening import check_address
 from tidegate.rpc.models import ModelServicer
+from tidegate.rpc.open_inference.inference import Inference
+from tidegate.rpc.open_inference.servicer import OpenInferenceServicer
 from tidegate.rpc.sessions import SessionServicer
 from tidegate.session.manager import SessionManager
 from tidegate.telemetry.metrics import Metrics
@@ -30,9 +33,15 @@ class GrpcServer:
         health: What `grpc.health.v1` answers.
     """
 
-    def __init__(self, server: aio.Server, sessions: SessionServicer, health: Health, port: int) -> None:
+    def __init__(
+        self,
+        server: aio.Server,
+        servicers: Sequence[SessionServicer | OpenInferenceServicer],
+        health: Health,
+        port: int,
+    ) -> None:
         self._server = server
-        self._sessions = sessions
+        self._servicers = servicers
         self._tasks: set[asyncio.Task[None]] = set()
         self.health = health
         self.port = port
@@ -52,7 +61,8 @@ class GrpcServer:
             grace_s: Longest time for what is still in flight; then connections are cut.
         """
         await self.health.set_stopping()
-        self._sessions.drain()
+        for servicer in self._servicers:
+            servicer.drain()
         await self._server.stop(grace_s)
 
     def _begin(self, telling: Coroutine[Any, Any, None]) -> None:
@@ -62,9 +72,20 @@ class GrpcServer:
 
 
 async def start_grpc(
-    settings: ServerSettings, pool: ModelPool, manager: SessionManager, metrics: Metrics
+    settings: ServerSettings,
+    pool: ModelPool,
+    manager: SessionManager,
+    metrics: Metrics,
+    is_ready: Callable[[], bool],
 ) -> GrpcServer:
     """Listen, with nothing SERVING yet.
+
+    Args:
+        settings: The operator's.
+        pool: The models.
+        manager: The sessions.
+        metrics: Counts the calls.
+        is_ready: Asked by clients of the Open Inference door.
 
     Raises:
         ConfigError: The address cannot be listened on.
@@ -76,7 +97,10 @@ async def start_grpc(
     )
     sessions = SessionServicer(manager, metrics)
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(pool, manager), server)
+    models = ModelServicer(pool, manager, model_control=settings.model_control)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+    foreign = OpenInferenceServicer(manager, Inference(manager), settings, metrics, is_ready)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(foreign, server)
     health = Health()
     await health.add_to(server)
     enable_reflection(server)
@@ -88,7 +112,7 @@ async def start_grpc(
     except RuntimeError as error:
         raise ConfigError(f"--grpc-port: cannot listen on {address}: {error}") from error
     await server.start()
-    return GrpcServer(server, sessions, health, port)
+    return GrpcServer(server, (sessions, foreign), health, port)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -201,21 +201,23 @@ class SessionManager:
         async with self.returner.present(session_id, Event.READ) as place:
             return place.table.model
 
-    def unload(self, model: LoadedModel) -> None:
-        """Unload a version.
+    def unload(self, *models: LoadedModel) -> None:
+        """Unload versions: all of them, or none.
 
         Raises:
-            ModelInUse: Sessions in memory need it.
+            ModelInUse: Sessions in memory need one of them.
         """
-        count = self.registry.table_of(model).num_sessions
-        if count:
-            raise ModelInUse(f"{model.manifest.label} has {count} sessions in memory: end them first")
-        if model.is_in_use:
-            raise ModelInUse(f"{model.manifest.label}: a session is being opened on it")
-        for stream in self._streams.values():
-            stream.handles.forget(self.registry.table_of(model))
-        self.registry.forget_table(model)
-        self.pool.unload(model)
+        for model in models:
+            count = self.registry.table_of(model).num_sessions
+            if count:
+                raise ModelInUse(f"{model.manifest.label} has {count} sessions in memory: end them first")
+            if model.is_in_use:
+                raise ModelInUse(f"{model.manifest.label}: a session is being opened on it")
+        for model in models:
+            for stream in self._streams.values():
+                stream.handles.forget(self.registry.table_of(model))
+            self.registry.forget_table(model)
+            self.pool.unload(model)
 
     def drain(self) -> None:
         """Take nothing new; what was sent is answered."""

@@ -1,0 +1,121 @@
+"""`ModelStreamInfer`: one client's stream of requests, of any number of sequences and stateless ones.
+
+Sequences are queued at once, without a task; a stateless request is a task of its own. A stream holds no
+sequence: when it is lost, what was accepted runs all the same.
+"""
+
+from __future__ import annotations
+
+from grpc import aio
+
+from tidegate.errors import TidegateError
+from tidegate.oip import open_inference_pb2 as pb
+from tidegate.rpc.flow import Flow
+from tidegate.rpc.open_inference.call import InferCall
+from tidegate.rpc.open_inference.inference import Inference
+from tidegate.rpc.open_inference.responses import fill_refusal
+from tidegate.rpc.status import as_public
+from tidegate.session.manager import SessionManager
+from tidegate.session.sequences.request import Outcome
+from tidegate.telemetry.metrics import Metrics
+
+Context = aio.ServicerContext[pb.ModelInferRequest, pb.ModelStreamInferResponse]
+
+
+class InferConnection:
+    """One stream, for as long as it lives."""
+
+    def __init__(
+        self, inference: Inference, manager: SessionManager, metrics: Metrics, context: Context
+    ) -> None:
+        """Join the streams.
+
+        Raises:
+            TooManyRequests: Too many streams are open.
+            ServerStopping: The server drains.
+        """
+        self._inference = inference
+        self._manager = manager
+        self._metrics = metrics
+        # It has no handles, so it is told nothing of sessions but that the server drains; its end tells that.
+        self._stream = manager.add_stream(_ignore, _ignore, _ignore)
+        self._flow = Flow(
+            context,
+            pb.ModelInferRequest,
+            self._handle,
+            source=self._stream.source,
+            wake=self._wake,
+            budget=manager.budget,
+            max_in_flight=manager.limits.max_frames_in_flight,
+        )
+
+    async def run(self) -> None:
+        """Serve until the client is done or lost, or the server drains.
+
+        Raises:
+            ServerStopping: All that was sent is answered, and the server drains.
+        """
+        try:
+            await self._flow.run()
+        finally:
+            self._manager.remove_stream(self._stream)
+            # Nobody reads the answers any more, so nothing is left to wait for.
+            self._stream.source.paused = self._stream.source.congested = False
+            self._wake()
+
+    def drain(self) -> None:
+        """Read nothing more; end when everything is answered."""
+        self._flow.drain()
+
+    def _wake(self) -> None:
+        for model in self._manager.pool.models():
+            model.engine.wake()
+
+    def _handle(self, message: pb.ModelInferRequest) -> None:
+        try:
+            call = self._inference.read(message)
+            if call.sequence is None:
+                self._flow.begin(self._run_windows(call))
+            else:
+                self._inference.submit(call, self._stream.source, self._reply)
+        except Exception as error:
+            self._refuse(message, error)
+
+    async def _run_windows(self, call: InferCall) -> None:
+        response = pb.ModelStreamInferResponse()
+        try:
+            await self._inference.run_windows(call, self._stream.source, response.infer_response)
+        except Exception as error:
+            self._refuse(call.message, error)
+        else:
+            self._send(response.infer_response, response)
+
+    def _reply(self, call: InferCall, outcome: Outcome) -> None:
+        if self._flow.closed:
+            return
+        if isinstance(outcome, TidegateError):
+            self._refuse(call.message, outcome)
+            return
+        response = pb.ModelStreamInferResponse()
+        answer = response.infer_response
+        try:
+            call.fill(answer, outcome.model.manifest, outcome.outputs, outcome.first_step)
+        except Exception as error:
+            self._refuse(call.message, error)
+        else:
+            self._send(answer, response)
+
+    def _send(self, answer: pb.ModelInferResponse, response: pb.ModelStreamInferResponse) -> None:
+        self._flow.send(response, sum(map(len, answer.raw_output_contents)), completes=True)
+
+    def _refuse(self, message: pb.ModelInferRequest, error: Exception) -> None:
+        """Tell the client of a refused request; the stream stays open."""
+        public = as_public(error)
+        self._metrics.errors.labels(public.code, public.reason).inc()
+        response = pb.ModelStreamInferResponse()
+        fill_refusal(response, message, public)
+        self._flow.send(response, response.ByteSize(), completes=True)
+
+
+def _ignore(*_: object) -> None:
+    """Take what is not for this door."""

@@ -1,0 +1,92 @@
+"""The answer to a request: outputs as raw bytes, and for a sequence where it stands.
+
+A message that is put into another is copied, so an answer is written where it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidegate.errors import InvalidRequest, TidegateError
+from tidegate.oip import open_inference_pb2 as pb
+from tidegate.rpc.open_inference.layouts import ModelLayout
+from tidegate.rpc.open_inference.parameters import refuse_unserved
+from tidegate.rpc.status import error_text
+from tidegate.tensor import Array
+
+
+def read_selection(layout: ModelLayout, request: pb.ModelInferRequest) -> Sequence[int]:
+    """Which outputs a request wants, by their position in the model.
+
+    Raises:
+        InvalidRequest: An output is unknown or named twice.
+        Unsupported: It is wanted in shared memory, or as classes.
+    """
+    if not request.outputs:
+        return layout.all_outputs
+    chosen: list[int] = []
+    for output in request.outputs:
+        index = layout.output_index.get(output.name)
+        if index is None or index in chosen:
+            expected = ", ".join(repr(o.name) for o in layout.outputs)
+            raise InvalidRequest(
+                f"outputs: expected each of {expected} at most once, got {output.name[:100]!r}"
+            )
+        for name in output.parameters:
+            refuse_unserved(f"outputs: {output.name!r} parameters", name)
+        chosen.append(index)
+    return chosen
+
+
+def fill_answer(
+    response: pb.ModelInferResponse,
+    layout: ModelLayout,
+    outputs: Sequence[Array],
+    chosen: Sequence[int],
+    *,
+    has_time: bool,
+) -> None:
+    """Write outputs into an empty response.
+
+    Args:
+        response: Is filled.
+        layout: Of the version that answered.
+        outputs: One array per model output, `[B, T, step_shape...]`.
+        chosen: Positions of those that are wanted, in the order in which they are.
+        has_time: The shapes have the time axis; else T is 1.
+    """
+    response.model_name = layout.manifest.name
+    response.model_version = layout.manifest.version
+    for index in chosen:
+        spec, values = layout.outputs[index], outputs[index]
+        shape = values.shape if has_time else (values.shape[0], *values.shape[2:])
+        response.outputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
+        response.raw_output_contents.append(values.tobytes())
+
+
+def fill_sequence(response: pb.ModelInferResponse, sequence_id: int | str, first_step: int) -> None:
+    """Say which sequence, and which of its steps, an answer is of."""
+    parameters = response.parameters
+    parameters["step"].int64_param = first_step
+    if isinstance(sequence_id, int):
+        parameters["sequence_id"].int64_param = sequence_id
+    else:
+        parameters["sequence_id"].string_param = sequence_id
+
+
+def fill_refusal(
+    response: pb.ModelStreamInferResponse, request: pb.ModelInferRequest, error: TidegateError
+) -> None:
+    """Tell of a refused request on a stream, which stays open."""
+    response.error_message = f"{error.code}: {error_text(error)}"
+    answer = response.infer_response
+    answer.id = request.id
+    answer.model_name = request.model_name
+    answer.model_version = request.model_version
+    answer.parameters["error_code"].string_param = error.code
+    answer.parameters["error_reason"].string_param = error.reason
+    for name, value in error.facts.items():
+        if isinstance(value, int):
+            answer.parameters[name].int64_param = value
+        else:
+            answer.parameters[name].string_param = value
