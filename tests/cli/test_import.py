@@ -1,64 +1,25 @@
-"""`tidegate models import` reads what a graph tells, asks for the rest, and writes only what runs."""
+"""`tidegate models import` reads what a graph tells, asks for the rest, and writes what it was told."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
-from support.foreign_models import (
-    FLOAT,
-    ForeignModel,
+from support.foreign_layouts import fixed_batch, packed_in_if, packed_on_last_axis
+from support.foreign_model import FLOAT, ForeignModel, node, onnx_bytes
+from support.foreign_tensors import (
     answer_is_state,
     bidirectional,
     extra_outputs,
-    fixed_batch,
-    node,
     not_exact,
-    onnx_bytes,
-    packed_in_if,
-    packed_on_last_axis,
     untold_shapes,
     whole_numbers,
 )
-from tidegate.cli.root import main
+from support.importing import STATE, Done, Import
 from tidegate.model.package import read_package
-
-STATE = ("--state", "h=h_out", "--initial", "zeros")
-
-
-@dataclass(frozen=True)
-class Done:
-    """How the command ended."""
-
-    code: int
-    out: str
-    err: str
-    models: Path
-
-
-Import = Callable[..., Done]
-
-
-@pytest.fixture
-def importing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Import:
-    """Import a model with some flags, as `m/1`, into an empty repository."""
-
-    def run(model: ForeignModel | bytes, *flags: str) -> Done:
-        file = tmp_path / "foreign.onnx"
-        file.write_bytes(model if isinstance(model, bytes) else model.onnx)
-        models = tmp_path / "models"
-        with pytest.raises(SystemExit) as caught:
-            main(["models", "import", str(file), "--name", "m", "--models", str(models), *flags])
-        captured = capsys.readouterr()
-        return Done(caught.value.code, captured.out, captured.err, models)
-
-    return run
 
 
 def questions(done: Done) -> list[str]:
@@ -207,103 +168,3 @@ def test_what_is_not_exact_is_told_with_how_it_is_run(
     assert f"a run takes  {manner}\n" in done.err
     assert ("P1 is off" in done.err) == ("always" in flags)
     assert read_package(done.models / "m" / "1").manifest.batch_exact is False
-
-
-@pytest.mark.parametrize(
-    ("flags", "problem"),
-    [
-        (("--state", "hh=h_out"), "--state: the graph has no input 'hh'; it has x, h"),
-        (("--state", "h=h_next"), "--state: the graph has no output 'h_next'; it has dims, peak, h_out, y"),
-        (("--input", "y"), "--input: the graph has no input 'y'"),
-        (("--output", "z"), "--output: the graph has no output 'z'"),
-        (("--shape", "z=batch,2"), "--shape: the graph has no input or output 'z'"),
-        (("--features", "z=a"), "--features, --units or --typical: the graph has no input or output 'z'"),
-        (("--initial", "x=1"), "--initial: 'x' is no state: no --state x=OUTPUT is given"),
-        (("--input", "x", "--input", "h", *STATE, "--output", "y", "--dim", "N=batch"), "m/1: input 'h' is named twice"),
-        (("--state", "h=h_out", "--state", "h=y"), "--state h: given twice"),
-        (("--batch-axis", "2"), "--batch-axis x=2: the graph has x: float32 [N, 2], which has no such axis"),
-        (("--batch-axis", "1"), "--batch-axis x=1: the graph has x: float32 [N, 2], where it is fixed at 2: none"),
-        (("--input", "x", *STATE, "--output", "y", "--output", "dims", "--dim", "N=batch"), "either every input, output and state marks a batch axis or none does; 'dims' has none"),
-        (("--input", "x", *STATE, "--output", "y", "--dim", "N=batch", "--shape", "x=batch,3"), "input 'x': the manifest says [batch, 3], the graph [N, 2]"),
-    ],
-)  # fmt: skip
-def test_flags_that_do_not_fit_the_graph_are_refused(
-    importing: Import, flags: tuple[str, ...], problem: str
-) -> None:
-    done = importing(extra_outputs(), *flags)
-
-    assert done.code == 1
-    assert problem in done.err
-    assert not done.models.exists()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--state", "h"),
-        ("--constant", "sr=fast"),
-        ("--dim", "N=rows"),
-        ("--shape", "x=batch,0"),
-        ("--typical", "x=1"),
-        ("--initial", "h=missing.npy"),
-        ("--batch-axis", "first"),
-    ],
-)
-def test_a_flag_that_cannot_be_read_is_wrong_usage(importing: Import, flags: tuple[str, ...]) -> None:
-    done = importing(extra_outputs(), *flags)
-
-    assert done.code == 2
-    assert f"Invalid value for '{flags[0]}': expected " in done.err
-
-
-def test_a_state_that_does_not_close_is_refused_before_anything_is_written(importing: Import) -> None:
-    nodes = [node("Concat", ["h", "x"], ["h_out"], axis=1), node("Identity", ["x"], ["y"])]
-    wide = (FLOAT, ["N", "M"])
-    graph = onnx_bytes(nodes, {"x": (FLOAT, ["N", 2]), "h": wide}, {"y": (FLOAT, ["N", 2]), "h_out": wide})
-
-    done = importing(graph, "--input", "x", *STATE, "--dim", "N=batch", "--dim", "M=4")
-
-    assert done.code == 1
-    assert "state 'h_out', which is carried to 'h', expected float32 [1, 4], got float32 [1, 6]" in done.err
-    assert not done.models.exists()
-
-
-def test_other_bytes_under_a_version_that_exists_are_refused(importing: Import) -> None:
-    flags = ("--input", "x", *STATE, "--dim", "N=batch", "--output")
-    assert importing(extra_outputs(), *flags, "y").code == 0
-
-    again = importing(extra_outputs(), *flags, "y")
-    other = importing(answer_is_state(), *flags, "h_out")
-
-    assert again.code == 0
-    assert (other.code, "choose the next version number" in other.err) == (1, True)
-
-
-def test_a_graph_with_weights_in_other_files_is_refused_with_the_way_out(
-    importing: Import, tmp_path: Path
-) -> None:
-    model = onnx.load_from_string(answer_is_state().onnx)
-    onnx.save_model(
-        model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="split.data"
-    )
-
-    done = importing((tmp_path / "split.onnx").read_bytes(), "--input", "x")
-
-    assert done.code == 1
-    assert "keeps weights in other files, and a package has one" in done.err
-    assert "onnx.save" in done.err
-
-
-def test_an_import_without_the_server_extra_says_which_to_install(
-    importing: Import, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    for name in ("tidegate.runner.runner", "tidegate.runner.signature"):
-        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
-
-    done = importing(extra_outputs())
-
-    assert (done.code, done.err) == (
-        1,
-        "error: tidegate models needs the server extra: pip install 'tidegate[server]'\n",
-    )

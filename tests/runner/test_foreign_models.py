@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.foreign_models import FOREIGN_MODELS, ForeignModel
+from support.foreign_model import ForeignModel
+from support.foreign_models import FOREIGN_MODELS
 from support.plain_runs import draw_rows, plain_run
 from tidegate.model.package import read_package
 from tidegate.runner.runner import Runner, RunnerOptions
