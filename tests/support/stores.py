@@ -1,7 +1,7 @@
 """Sessions and states for tests of stores."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,11 @@ def open_for_test(
     )
 
 
-def session(number: int, *, model: ModelKey = MODEL, epoch: int = 100) -> NewSession:
+def session(
+    number: int, *, model: ModelKey = MODEL, epoch: int = 100, runs_ahead: bool = False
+) -> NewSession:
     """The session `s<number>`."""
-    return NewSession(number, f"s{number}", model, b"client", 1, epoch, CREATED_S)
+    return NewSession(number, f"s{number}", model, b"client", 1, epoch, CREATED_S, runs_ahead)
 
 
 def state(number: int, step: int, epoch: int = 100) -> bytes:
@@ -46,8 +48,9 @@ def batch(
     epoch: int = 100,
     model: ModelKey = MODEL,
     used_s: float = CREATED_S,
+    answers: Mapping[int, bytes] | None = None,
 ) -> StateBatch:
-    """The states of sessions at one step."""
+    """The states of sessions at one step, with answers to some by position."""
     count = len(numbers)
     raw = b"".join(state(n, step, epoch) for n in numbers)
     return StateBatch(
@@ -59,6 +62,7 @@ def batch(
         np.full(count, epoch, np.int64),
         np.full(count, used_s),
         np.frombuffer(raw, np.uint8).reshape(count, STATE_BYTES),
+        answers or {},
     )
 
 

@@ -256,7 +256,7 @@ class SessionManager:
         if not self.checkpointer.num_ahead():
             with suppress(StoreUnavailable):  # said by the keeper
                 await self.keeper.write(lambda store: store.end_run())
-        return 0
+        return self.checkpointer.num_dirty()
 
     def check_running(self) -> None:
         """Raise ServerStopping once the server drains."""

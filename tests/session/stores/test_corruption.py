@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,12 @@ WRITTEN = {(step, 100) for step in (5, 9)} | {(12, 200)}
 """Steps and epochs of all states that were ever written."""
 
 Damage = tuple[str, str, float, int]
+
+
+def answers(step: int, epoch: int, numbers: Sequence[int] = NUMBERS) -> dict[int, bytes]:
+    """What is kept with the states of a batch at a step under an epoch, by position."""
+    return {i: f"{number} {step} {epoch} ".encode() * 9 for i, number in enumerate(numbers)}
+
 
 damages = st.lists(
     st.tuples(
@@ -38,13 +45,14 @@ def make(folder: Path) -> None:
     live = folder / "live"
     live.mkdir()
     store = open_for_test(live / "s.db")
-    store.create([session(n) for n in NUMBERS])
-    store.write(batch(NUMBERS, row=0, step=5))
+    store.create([session(n, runs_ahead=True) for n in NUMBERS])
+    store.write(batch(NUMBERS, row=0, step=5, answers=answers(5, 100)))
     store.close()
     store = open_for_test(live / "s.db")
-    store.write(batch(NUMBERS, row=1, step=9))
+    store.write(batch(NUMBERS, row=1, step=9, answers=answers(9, 100)))
     store.claim([Claim(n, 200, b"o", 1, 5e9, 5) for n in NUMBERS[:20]])
-    store.write(batch(NUMBERS[:10], row=1, step=12, epoch=200))
+    newest = answers(12, 200, NUMBERS[:10])
+    store.write(batch(NUMBERS[:10], row=1, step=12, epoch=200, answers=newest))
     store.bury([(40, 9, 9, "gone")])
     for name in ("s.db", "s.db-wal"):
         shutil.copy(live / name, folder / name)
@@ -84,6 +92,8 @@ def check_all(store: Store) -> None:
             (raw,) = store.read([(number, session_id, row)], MODEL)
             # Among damaged pages SQLite may find a row for many keys at once and not for its key alone.
             assert raw in {None} | {state(number, s, e) for s, e in WRITTEN if s == step and e <= known.epoch}
+        (answer,) = store.read_answers([(number, session_id)], MODEL)
+        assert answer in {None} | {answers(*written)[number - 1] for written in WRITTEN}
     assert {s.session_id for s in store.page("", "", 100)} <= {*IDS, "new"}
 
 
@@ -134,6 +144,8 @@ def test_an_undamaged_copy_has_everything() -> None:
         found = store.find(IDS)
         assert [found[i].steps for i in ("s1", "s11", "s21")] == [(5, 12), (5, NO_STATE), (5, 9)]
         assert not any(s.damage for s in found.values())
+        kept = store.read_answers([(n, f"s{n}") for n in (1, 11, 21)], MODEL)
+        assert kept == [answers(12, 200)[0], None, answers(9, 100)[20]]
         check_all(store)
         store.close()
 
@@ -152,9 +164,15 @@ def test_a_log_cut_anywhere_brings_back_a_whole_older_commit() -> None:
             found = store.find(IDS)
             assert len(found) == len(IDS)
             assert not any(s.damage for s in found.values())
-            seen.add((found["s1"].epoch, *found["s1"].steps))
+            (answer,) = store.read_answers([(1, "s1")], MODEL)
+            seen.add((found["s1"].epoch, *found["s1"].steps, answer))
             store.close()
-    assert seen == {(100, 5, NO_STATE), (100, 5, 9), (200, 5, NO_STATE), (200, 5, 12)}
+    assert seen == {
+        (100, 5, NO_STATE, answers(5, 100)[0]),
+        (100, 5, 9, answers(9, 100)[0]),
+        (200, 5, NO_STATE, None),
+        (200, 5, 12, answers(12, 200)[0]),
+    }
 
 
 def _refused(action) -> None:

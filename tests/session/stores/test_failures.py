@@ -21,7 +21,7 @@ import os, resource, sys
 from pathlib import Path
 from support.stores import *
 from tidegate.errors import ConfigError, StoreUnavailable
-from tidegate.session.stores.store import Claim
+from tidegate.session.stores.changes import Claim
 
 def told(action, *arguments):
     try:
@@ -140,6 +140,23 @@ store.close()
     assert lines[:2] == ["(5, -1) True", "1 1"]
     refused = f"StoreUnavailable store {folder}/s.db: the file or its folder was read-only at start"
     assert lines[2:] == [refused] * 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without rights")
+def test_a_read_only_file_of_an_older_version_is_refused() -> None:
+    older = """
+open_for_test(Path(sys.argv[1])).close()
+change(Path(sys.argv[1]), "DROP TABLE last_answers")
+"""
+    reading = "os.setgid(65534); os.setuid(65534); told(open_for_test, Path(sys.argv[1]))"
+    with tempfile.TemporaryDirectory() as name:
+        run(older, Path(name))
+        Path(name).chmod(0o755)
+
+        lines = run(reading, Path(name))
+
+    why = "an older version wrote it, and it cannot be brought up to date read-only"
+    assert lines == [f"ConfigError store {name}/s.db: {why}"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without rights")
