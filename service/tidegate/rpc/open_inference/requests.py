@@ -150,7 +150,7 @@ def _from_contents(
         raise InvalidRequest(f"{what}: expected {spec.datatype} in raw_input_contents, got none there")
     filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
     if filled != [contents.field]:
-        raise InvalidRequest(f"{what}: expected {contents.field}, got {_shown(filled)}")
+        raise InvalidRequest(f"{what}: expected {contents.field!r}, got {_shown(filled)}")
     values = getattr(tensor.contents, contents.field)
     expected = prod(shape)
     if len(values) != expected:

@@ -14,6 +14,9 @@ from tidegate.rpc.open_inference.parameters import refuse_unserved
 from tidegate.rpc.status import error_text
 from tidegate.tensor import Array
 
+MAX_ECHO_CHARS = 256
+"""As much of what a refused request is called goes back; no id, name or version that is served is longer."""
+
 
 def read_selection(layout: ModelLayout, request: pb.ModelInferRequest) -> Sequence[int]:
     """Which outputs a request wants, by their position in the model.
@@ -80,9 +83,9 @@ def fill_refusal(
     """Tell of a refused request on a stream, which stays open."""
     response.error_message = f"{error.code}: {error_text(error)}"
     answer = response.infer_response
-    answer.id = request.id
-    answer.model_name = request.model_name
-    answer.model_version = request.model_version
+    answer.id = request.id[:MAX_ECHO_CHARS]
+    answer.model_name = request.model_name[:MAX_ECHO_CHARS]
+    answer.model_version = request.model_version[:MAX_ECHO_CHARS]
     answer.parameters["error_code"].string_param = error.code
     answer.parameters["error_reason"].string_param = error.reason
     for name, value in error.facts.items():
