@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/tidegate/*/*.proto)
 SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto proto/tidegate/oip/open_inference.proto
 PYTEST_OPTIONS ?=
 
-.PHONY: help setup demo test test-fast check bench bench-full proto proto-check docs image clean
+.PHONY: help setup demo test test-fast test-node check bench bench-full proto proto-check docs image clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -30,16 +30,24 @@ $(VENV)/.dev-stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check -r proto/requirements.txt
 	@touch $@
 
-setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
+.venv-interop/.stamp: tests/interop/requirements.txt
+	$(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+setup: $(VENV)/.dev-stamp .venv-interop/.stamp ## Install everything for development into .venv
 
 demo: $(VENV)/.serve-stamp ## Start a server, stream a real series through it, draw the forecast
 	$(BIN)/python examples/demo.py
 
-test: check ## Everything: the checks, then all tests
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+test: check test-node .venv-interop/.stamp ## Everything: the checks, then all tests
+	$(BIN)/python -m pytest -m 'not node' $(PYTEST_OPTIONS)
 
-test-fast: $(VENV)/.dev-stamp ## The tests for daily work
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
+test-fast: $(VENV)/.dev-stamp .venv-interop/.stamp ## The tests for daily work
+	$(BIN)/python -m pytest -m 'not slow and not node' $(PYTEST_OPTIONS)
+
+test-node: $(VENV)/.dev-stamp ## What node's gRPC and buf make of the server (skips without node and npm)
+	$(BIN)/python -m pytest -m node tests/interop/node $(PYTEST_OPTIONS)
 
 check: $(VENV)/.dev-stamp proto-check ## Format, lint, types, import floors, generated files
 	$(BIN)/ruff format --check .
@@ -79,4 +87,4 @@ image: ## Build the container image
 	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/tidegate/__init__.py) .
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-proto build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-proto .venv-interop build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.onnx_models import decay_package, lstm_package
 from support.server import MODELS, ServerProcess
+
+SEED_VARIABLE = "TIDEGATE_TEST_SEED"
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +43,11 @@ def small_server(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A server with the small packages; tests share it, so each takes session ids of its own."""
     with ServerProcess(small_models, tmp_path_factory.mktemp("small-server")) as server:
         yield server
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """What a test leaves to chance; its seed is shown when the test fails, and the variable repeats it."""
+    seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbits(32))
+    print(f"{SEED_VARIABLE}={seed}")  # noqa: T201
+    return np.random.default_rng(seed)

@@ -1,0 +1,29 @@
+"""Runs one function of a client script: `SCRIPT FUNCTION ADDRESS ARGUMENTS`.
+
+Arguments and results are JSON: one line for what the function returns, or one for each thing that it yields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+
+
+def main(scenarios: Mapping[str, object]) -> None:
+    """Run the function that the command line names.
+
+    Args:
+        scenarios: The script's globals.
+    """
+    name, address, arguments = sys.argv[1:]
+    function = scenarios[name]
+    assert callable(function)
+    result = function(address, **json.loads(arguments))
+    if inspect.isgenerator(result):
+        for told in result:
+            print(json.dumps(told), flush=True)
+        return
+    print(json.dumps(asyncio.run(result) if inspect.iscoroutine(result) else result))

@@ -1,0 +1,41 @@
+"""Node's own gRPC client, `@grpc/grpc-js`, with stubs that it makes from the public proto files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.server import ServerProcess
+
+pytestmark = pytest.mark.node
+
+TIMEOUT_S = 30
+
+
+def run(script: str, server: ServerProcess, node_modules: Path) -> Any:
+    command = ["node", str(Path(__file__).with_name(script)), server.address]
+    environment = {**os.environ, "NODE_PATH": str(node_modules)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_stream_opens_steps_refuses_and_resumes(server: ServerProcess, node_modules: Path) -> None:
+    told = run("native.js", server, node_modules)
+
+    assert told == {
+        "model": "decay",
+        "opened": [0, 0],
+        # Session b's third answer was in the frame whose other row was refused.
+        "outputs": [[1] * 8, [1.5] * 8, [1.75] * 4 + [1.875] * 4],
+        "refused": [[0, "WRONG_STEP", 2]],
+        "resumed": [2, 3],
+        "closed": [3, 4],
+    }
