@@ -115,6 +115,18 @@ async def test_a_request_without_an_id_leaves_no_answer(bench: SessionBench) -> 
     assert (await bench.stored("a")).next_step == 2  # type: ignore[union-attr]
 
 
+async def test_an_answer_to_an_earlier_request_is_not_stored_with_a_later_state(bench: SessionBench) -> None:
+    (requests,) = await begin(bench, bench.client(), "a")
+    await requests.run(1, "the first")
+    await requests.run(1, settle=False)
+    table, slot = bench.place("a")
+    table.sequences.settled[slot] = 2  # and nobody has taken the answer away
+
+    await bench.checkpoint()
+
+    assert await answer_of(bench, "a") is None
+
+
 async def test_nothing_is_stored_in_the_middle_of_a_request(bench: SessionBench) -> None:
     client = bench.client()
     requests, others = await begin(bench, client, "a", "b")
