@@ -27,7 +27,7 @@ from demo_plot import Outlook, draw, sketch
 
 from tidegate.client import Client
 from tidegate.model.package import read_package
-from tidegate.model.time_rules import Row, RowReader
+from tidegate.model.rows import Row, RowReader
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"

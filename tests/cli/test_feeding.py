@@ -9,6 +9,7 @@ from support.quick_client import client_of
 from tidegate.cli.answers import AnswerFile, AnswerLayout
 from tidegate.cli.feeding import Feeder
 from tidegate.cli.kept_answers import KeptAnswers
+from tidegate.cli.replaying import read_answered, send_again
 from tidegate.cli.rows import row_reader
 
 ROWS = ["x\n", "1\n", "2\n", "3\n"]
@@ -25,10 +26,8 @@ async def test_a_run_that_finds_all_rows_answered_waits_until_they_are_stored() 
         client.session("sum", "s", next_step=3, held_from=0, ack="explicit") as session,
     ):
         answers = AnswerFile(io.StringIO(), AnswerLayout(session.model.outputs, None), has_header=True)
-        feeder = Feeder(
-            session, row_reader(session.model, ROWS, source="rows"), answers, skips_bad_rows=False
-        )
-        await feeder.replay(KeptAnswers(0, b"\1\1\1", 0))
-        await feeder.feed(1)
+        reader = row_reader(session.model, ROWS, source="rows")
+        await send_again(read_answered(reader, KeptAnswers(0, b"\1\1\1", 0), stored_step=0), session)
+        await Feeder(session, reader, answers, skips_bad_rows=False).feed(1)
 
         assert (peer.acks, session.durable_step) == ({"s": 3}, 3)

@@ -10,7 +10,7 @@ import pytest
 
 from support.onnx_models import lstm_package
 from support.server import ServerProcess
-from tidegate.client import AsyncClient
+from tidegate.client import AsyncClient, TimeRules
 from tidegate.errors import (
     InvalidRequest,
     ModelInUse,
@@ -41,7 +41,8 @@ async def test_the_demo_model_says_how_a_file_becomes_steps(demo_server: ServerP
     async with AsyncClient(demo_server.address) as client:
         info = await client.models.get("co2-weekly")
 
-    assert (info.cadence_s, info.missing_values, info.time_column) == (604800.0, "repeat-last", "week")
+    assert info.time == TimeRules(cadence_s=604800.0, missing="repeat-last", column="week")
+    assert info.forecast_mode == "direct"
     assert info.inputs[0].features == ("co2_ppm",)
     assert info.outputs[0].quantile_levels == (0.1, 0.5, 0.9)
 

@@ -1,26 +1,23 @@
-"""Rows of a file become steps, and a row that cannot is refused with its number."""
+"""Which rules about time can be, by themselves and for a model's inputs."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 import re
-from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.config import first_problem
 from tidegate.model.manifest import InputSpec, TimeRules
-from tidegate.model.time_rules import Row, RowReader, column_names, parse_time
+from tidegate.model.time_rules import check_time_rules
 from tidegate.tensor import DType
 
-WEEK_S = 7 * 24 * 3600.0
+HOURLY = {"column": "t", "cadence_s": 3600.0}
 
 
-def spec(*features: str, name: str = "x", dtype: DType = DType.FLOAT32, missing: bool = False) -> InputSpec:
+def spec(*features: str, dtype: DType = DType.FLOAT32, missing: bool = False) -> InputSpec:
     return InputSpec(
-        name=name,
+        name="x",
         dtype=dtype,
         shape=("batch", "time", len(features)),
         features=features,
@@ -28,225 +25,75 @@ def spec(*features: str, name: str = "x", dtype: DType = DType.FLOAT32, missing:
     )
 
 
-AS_IT_COMES = TimeRules()
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"max_gap_steps": 3, "missing": "mask", "cadence_s": 60}, "max_gap_steps: needs a column"),
+        ({"max_gap_steps": 3, "missing": "mask", "column": "t"}, "max_gap_steps: needs cadence_s"),
+        ({"max_gap_steps": 3, **HOURLY}, "max_gap_steps: needs missing = 'repeat-last' or 'mask'"),
+        ({"max_gap_steps": -1}, "max_gap_steps: Input should be greater than or equal to 0, got -1"),
+        ({"max_gap_steps": 10_001}, "max_gap_steps: Input should be less than or equal to 10000, got 10001"),
+        ({"out_of_order": "drop"}, "out_of_order: needs a column"),
+        ({"out_of_order": "sort"}, "out_of_order: Input should be 'refuse' or 'drop', got 'sort'"),
+        ({"calendar": ("hour-of-day",)}, "calendar: needs a column"),
+        ({"calendar": ("month",), "column": "t"}, "calendar.0: Input should be 'minute-of-hour'"),
+        ({"calendar": ("hour-of-day",) * 2, "column": "t"}, "calendar: expected each cycle once"),
+        ({"time_zone": "Vienna"}, "time_zone: expected the IANA name of a time zone, got 'Vienna'"),
+        ({"time_zone": "../UTC"}, "time_zone: expected the IANA name of a time zone, got '../UTC'"),
+        ({"time_zone": "Europe"}, "time_zone: expected the IANA name of a time zone, got 'Europe'"),
+        ({"time_zone": ""}, "time_zone: expected the IANA name of a time zone, got ''"),
+        ({"cadence_s": float("inf")}, "cadence_s: Input should be a finite number"),
+        ({"missing": "guess"}, "missing: Input should be 'refuse', 'repeat-last' or 'mask', got 'guess'"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused_by_name(keys: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TimeRules.model_validate(keys)
 
-
-def reader(
-    text: str, inputs: Sequence[InputSpec] = (spec("a"),), rules: TimeRules = AS_IT_COMES
-) -> RowReader:
-    return RowReader(text.splitlines(), inputs, rules, source="file.csv")
-
-
-def refusals(rows: RowReader) -> list[str]:
-    """Read on after every refusal, as a caller that skips bad rows does."""
-    found = []
-    while True:
-        try:
-            next(rows)
-        except InvalidRequest as error:
-            found.append(str(error))
-        except StopIteration:
-            return found
-
-
-def test_columns_are_found_by_the_names_of_the_features() -> None:
-    inputs = [spec("b", "a"), spec("c", name="z", dtype=DType.INT64)]
-
-    rows = list(reader("c,a,note,b\n1,2.5,hello,3\n4,5,,6\n", inputs))
-
-    assert [row.number for row in rows] == [1, 2]
-    assert rows[0].values[0].tolist() == [3.0, 2.5]
-    assert rows[0].values[0].dtype == np.float32
-    assert rows[1].values[1].tolist() == [4]
-    assert rows[1].values[1].dtype == np.int64
-
-
-def test_a_single_number_without_a_feature_has_its_inputs_name() -> None:
-    bare = InputSpec(name="x", dtype=DType.FLOAT32, shape=("batch",))
-
-    (row,) = reader("x\n7\n", [bare])
-
-    assert row.values[0].shape == ()
-    assert row.values[0] == 7
-
-
-def test_an_input_of_many_elements_without_names_cannot_come_from_columns() -> None:
-    audio = InputSpec(name="audio", dtype=DType.FLOAT32, shape=("batch", 512))
-
-    with pytest.raises(ConfigError, match="input 'audio': 512 elements but 0 named features"):
-        column_names(audio)
+    assert first_problem(caught.value).startswith(problem)
 
 
 @pytest.mark.parametrize(
-    ("header", "problem"),
+    ("keys", "inputs", "problem"),
     [
-        ("b,c", "file.csv: column 'a': no such column; got b, c"),
-        ("a,b,a", "file.csv: column 'a': more than once; got a, b, a"),
-        ("", "file.csv: expected a header with column names, got an empty file"),
+        ({"missing": "mask"}, [spec("a")], "time.missing: 'mask' needs an input with accepts_missing"),
+        (
+            {"missing": "mask", "calendar": ("hour-of-day",), "column": "t"},
+            [spec("hour_of_day_sin", missing=True), spec("a")],
+            "time.missing: 'mask' needs an input with accepts_missing",
+        ),
+        (
+            {"missing": "mask", "max_gap_steps": 3, **HOURLY},
+            [spec("a", missing=True), spec("b")],
+            "time.max_gap_steps: with 'mask', input 'x' needs accepts_missing",
+        ),
+        (
+            {"calendar": ("hour-of-day", "day-of-week"), "column": "t"},
+            [spec("a", "hour_of_day_sin")],
+            "time.calendar: 'day-of-week': expected an input with the feature day_of_week_sin or day_of_week_cos",
+        ),
+        (
+            {"calendar": ("hour-of-day",), "column": "t"},
+            [spec("hour_of_day_sin", dtype=DType.INT64)],
+            "input 'x' of int64: expected a float type for 'hour_of_day_sin', which is computed",
+        ),
     ],
 )
-def test_a_header_that_does_not_fit_is_refused(header: str, problem: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(problem)):
-        reader(header)
+def test_rules_that_the_inputs_do_not_fit_are_refused(
+    keys: dict[str, object], inputs: list[InputSpec], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        check_time_rules(TimeRules.model_validate(keys), inputs)
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
-        ("2,hot", "row 2: column 'a': expected a number, got 'hot'"),
-        ("2,inf", "row 2: column 'a': expected a finite number, got 'inf'"),
-        ("2,1e400", "row 2: column 'a': expected a finite number, got '1e400'"),
-        ("2,4e38", "row 2: column 'a': expected a number that fits float32, got '4e38'"),
-        ("2,", "row 2: column 'a': expected a number, got a missing value"),
-        ("2,1_000", "row 2: column 'a': expected a number, got '1_000'"),
-        ("2,NaN", "row 2: column 'a': expected a number, got a missing value"),
-        ("2", "row 2: expected 2 cells, got 1"),
-        ("2,3,4", "row 2: expected 2 cells, got 3"),
-    ],
-)
-def test_a_bad_row_is_refused_by_number_and_column_and_reading_goes_on(row: str, problem: str) -> None:
-    rows = reader(f"t,a\n1,10\n{row}\n3,30\n")
+def test_rules_that_fit_are_taken() -> None:
+    rules = TimeRules(column="t", cadence_s=60, missing="mask", max_gap_steps=5, calendar=("hour-of-day",))
 
-    assert next(rows).values[0] == 10
-    with pytest.raises(InvalidRequest, match=re.escape(problem)):
-        next(rows)
-    last = next(rows)
-    assert (last.number, last.values[0]) == (3, 30)
+    check_time_rules(rules, [spec("a", missing=True), spec("hour_of_day_cos")])
 
 
-@pytest.mark.parametrize("cell", ["2.5", "1e3", "two"])
-def test_a_whole_number_is_needed_for_an_integer_input(cell: str) -> None:
-    rows = reader(f"a\n{cell}\n", [spec("a", dtype=DType.INT32)])
-
-    with pytest.raises(InvalidRequest, match=f"row 1: column 'a': expected a whole number, got '{cell}'"):
-        next(rows)
-
-
-def test_a_whole_number_must_fit_its_type() -> None:
-    rows = reader("a\n300\n", [spec("a", dtype=DType.UINT8)])
-
+def test_whole_numbers_cannot_be_missing() -> None:
     with pytest.raises(
-        InvalidRequest, match="row 1: column 'a': expected a number that fits uint8, got '300'"
+        ValidationError, match="accepts_missing: expected a float type, which has NaN, got int64"
     ):
-        next(rows)
-
-
-def test_a_missing_value_repeats_the_last_one_where_the_rule_says_so() -> None:
-    rows = list(reader("a,b\n1,10\n,20\nnan,\n4,40\n", [spec("a", "b")], TimeRules(missing="repeat-last")))
-
-    assert [row.values[0].tolist() for row in rows] == [[1, 10], [1, 20], [1, 20], [4, 40]]
-    assert [sorted(row.filled) for row in rows] == [[], ["a"], ["a", "b"], []]
-
-
-def test_there_is_nothing_to_repeat_before_the_first_value() -> None:
-    rows = reader("a,b\n,1\n5,2\n", [spec("a", "b")], TimeRules(missing="repeat-last"))
-
-    with pytest.raises(
-        InvalidRequest, match="row 1: column 'a': missing value, and none before it to repeat"
-    ):
-        next(rows)
-    assert next(rows).number == 2
-
-
-def test_an_input_that_accepts_missing_gets_nan() -> None:
-    (row,) = reader("a,b\n,2\n", [spec("a", "b", missing=True)])
-
-    assert math.isnan(row.values[0][0])
-    assert row.filled == {"a"}
-
-
-def test_stamps_that_repeat_or_go_back_are_refused() -> None:
-    text = "t,a\n2024-01-08,1\n2024-01-08,2\n2024-01-01,3\n2024-01-15,4\n"
-
-    found = refusals(reader(text, rules=TimeRules(column="t", cadence_s=WEEK_S)))
-
-    assert found == [
-        "row 2: time 2024-01-08 repeats 2024-01-08",
-        "row 3: time 2024-01-01 goes back behind 2024-01-08",
-    ]
-
-
-def test_a_gap_is_refused_once() -> None:
-    text = "t,a\n2024-01-01,1\n2024-01-15,2\n2024-01-22,3\n"
-
-    found = refusals(reader(text, rules=TimeRules(column="t", cadence_s=WEEK_S)))
-
-    assert found == [
-        "row 2: time 2024-01-15 leaves a gap: expected 604800 s after 2024-01-01, got 1.2096e+06 s"
-    ]
-
-
-def test_months_of_different_length_keep_a_cadence() -> None:
-    text = "t,a\n2024-01-31,1\n2024-02-29,2\n2024-03-31,3\n"
-
-    rows = list(reader(text, rules=TimeRules(column="t", cadence_s=30.4 * 24 * 3600)))
-
-    assert len(rows) == 3
-
-
-def test_order_counts_without_a_cadence_and_gaps_do_not() -> None:
-    text = "t,a\n2024-01-01,1\n2025-01-01,2\n2024-06-01,3\n"
-
-    found = refusals(reader(text, rules=TimeRules(column="t")))
-
-    assert found == ["row 3: time 2024-06-01 goes back behind 2025-01-01"]
-
-
-def test_a_row_with_a_bad_cell_still_counts_as_its_time() -> None:
-    text = "t,a\n2024-01-01,1\n2024-01-08,hot\n2024-01-15,3\n"
-
-    found = refusals(reader(text, rules=TimeRules(column="t", cadence_s=WEEK_S)))
-
-    assert found == ["row 2: column 'a': expected a number, got 'hot'"]
-
-
-def test_a_file_without_the_time_column_is_taken_as_it_comes() -> None:
-    rows = list(reader("a\n1\n2\n", rules=TimeRules(column="t", cadence_s=WEEK_S)))
-
-    assert [row.time for row in rows] == [None, None]
-
-
-def test_times_with_and_without_a_zone_compare() -> None:
-    assert parse_time("2024-01-01T12:00:00+02:00") == parse_time("2024-01-01 10:00")
-    assert parse_time("2024-01-01") == parse_time("2024-01-01T00:00:00Z")
-
-
-def test_a_time_that_is_none_is_refused_by_row() -> None:
-    rows = reader("t,a\n08/01/2024,1\n", rules=TimeRules(column="t"))
-
-    with pytest.raises(InvalidRequest, match="row 1: expected an ISO 8601 date or time, got '08/01/2024'"):
-        next(rows)
-
-
-def test_the_stamp_of_the_newest_row_is_there_as_written_even_if_the_row_is_refused() -> None:
-    rows = reader("a,t\n1,2024-01-01\nx, soon\n3\n", rules=TimeRules(column="t"))
-    seen = []
-
-    for _ in range(3):
-        with contextlib.suppress(InvalidRequest):
-            next(rows)
-        seen.append(rows.time_text)
-
-    assert seen == ["2024-01-01", " soon", ""]
-
-
-def test_rows_are_read_one_at_a_time() -> None:
-    def endless() -> Iterator[str]:
-        yield "a\n"
-        k = 0
-        while True:
-            k += 1
-            yield f"{k}\n"
-
-    rows = RowReader(endless(), [spec("a")], TimeRules(), source="pipe")
-
-    taken: list[Row] = [next(rows) for _ in range(1000)]
-
-    assert taken[-1].number == 1000
-
-
-def test_quotes_blank_lines_and_a_byte_order_mark_are_read() -> None:
-    rows = list(reader('\ufeff"a"\n"1"\n\n2\n'))
-
-    assert [row.values[0][0] for row in rows] == [1, 2]
-    assert [row.number for row in rows] == [1, 2]
+        spec("a", dtype=DType.INT64, missing=True)

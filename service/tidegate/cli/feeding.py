@@ -2,7 +2,10 @@
 
 Every row that was read has its line in the output before the next chunk is read, and an answer is
 acknowledged only then. So the server may forget nothing that the output does not have, and a run that is
-killed is continued by the next from its files alone.
+killed is continued by the next from its files alone (`cli/replaying.py`).
+
+A row may be several steps, because steps fill the gap before it: its line has the answer to the last of
+them. A row that the rules drop is none, and its line stays empty.
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ import click
 import numpy as np
 
 from tidegate.cli.answers import AnswerFile
-from tidegate.cli.kept_answers import KeptAnswers
+from tidegate.cli.rows import joined_steps
 from tidegate.client import CallTimedOut, Session
-from tidegate.errors import ConfigError, InvalidRequest
-from tidegate.model.time_rules import Row, RowReader
-from tidegate.tensor import Array
+from tidegate.errors import InvalidRequest
+from tidegate.model.rows import Row, RowReader
 
-REPLAY_ROWS = 1024
-"""Rows sent at a time whose answers the output has already."""
+MAX_CALL_STEPS = 4096
+"""A call that has so many steps is sent, however few rows they come from: gaps may be long."""
 
 PATIENCE_S = 10.0
 """Longest wait for the store without a word about it."""
@@ -34,6 +36,10 @@ class _Stamped:
     row: Row
     time: str
 
+    @property
+    def num_steps(self) -> int:
+        return self.row.steps.num_steps
+
 
 class Feeder:
     """Feeds the rows of a file to a session that takes explicit acknowledgements."""
@@ -45,36 +51,8 @@ class Feeder:
         self._reader = reader
         self._answers = answers
         self._skips_bad_rows = skips_bad_rows
-
-    async def replay(self, kept: KeptAnswers) -> None:
-        """Pass over the rows that have their line in the output, and send what the server lacks of them.
-
-        Raises:
-            ConfigError: The input has fewer rows.
-            InvalidRequest: A row that has answers is refused.
-        """
-        step = kept.first_step
-        rows: list[Row] = []
-        for number, is_answered in enumerate(kept.answered):
-            try:
-                row = next(self._reader)
-            except StopIteration:
-                raise ConfigError(
-                    f"output: expected at most one row per row of the input, got {len(kept.answered)} for "
-                    f"{number}: it belongs to another input"
-                ) from None
-            except InvalidRequest:
-                if is_answered:
-                    raise
-                continue
-            if is_answered and step >= self._session.next_step + len(rows):
-                rows.append(row)
-            step += is_answered
-            if len(rows) == REPLAY_ROWS:
-                await self._send_again(rows)
-                rows = []
-        await self._send_again(rows)
-        assert self._session.next_step == kept.next_step, "rows were sent twice, or not at all"
+        self._waiting: list[_Stamped] = []
+        self._num_steps = 0
 
     async def feed(self, chunk: int) -> None:
         """Feed all rows that are left, and wait until the server has stored what came of them.
@@ -86,54 +64,59 @@ class Feeder:
             InvalidRequest: A row was refused, by its number, and bad rows are not to be skipped; the rows
                 before it are answered.
         """
-        rows: list[_Stamped] = []
         try:
             while True:
                 try:
-                    rows.append(_Stamped(next(self._reader), self._reader.time_text))
+                    row = next(self._reader)
                 except StopIteration:
                     break
                 except InvalidRequest as error:
-                    await self._answer(rows)
-                    rows = []
+                    await self._answer_waiting()
                     self._refuse(error, self._reader.time_text)
-                if len(rows) == chunk:
-                    await self._answer(rows)
-                    rows = []
-            await self._answer(rows)
+                    continue
+                await self._take(_Stamped(row, self._reader.time_text), chunk)
+            await self._answer_waiting()
         finally:
             self._answers.sync()
         await self._flush()
 
-    async def _send_again(self, rows: list[Row]) -> None:
-        if rows:
-            await self._session.run(self._inputs(rows), outputs="none")
-            self._session.ack(self._session.next_step)
-
-    async def _answer(self, rows: list[_Stamped]) -> None:
-        if not rows:
+    async def _take(self, stamped: _Stamped, chunk: int) -> None:
+        if stamped.num_steps == 0:
+            await self._answer_waiting()
+            self._answers.write_skipped(stamped.time)
             return
+        self._waiting.append(stamped)
+        self._num_steps += stamped.num_steps
+        if len(self._waiting) == chunk or self._num_steps >= MAX_CALL_STEPS:
+            await self._answer_waiting()
+
+    async def _answer_waiting(self) -> None:
+        rows, self._waiting, self._num_steps = self._waiting, [], 0
+        if rows:
+            await self._answer(rows)
+
+    async def _answer(self, rows: Sequence[_Stamped]) -> None:
         first_step = self._session.next_step
-        inputs = self._inputs([stamped.row for stamped in rows])
+        inputs = joined_steps(self._session.model, [stamped.row.steps for stamped in rows])
         try:
             answers = await self._session.run(inputs)
         except InvalidRequest as error:
-            if len(rows) == 1:
-                self._refuse(InvalidRequest(f"row {rows[0].row.number}: {error}"), rows[0].time)
-                return
             if self._session.next_step != first_step:
                 span = f"rows {rows[0].row.number} to {rows[-1].row.number}"
                 raise InvalidRequest(f"{span}: refused in part: {error}; choose a smaller --chunk") from error
+            if len(rows) == 1:
+                self._refuse(InvalidRequest(f"row {rows[0].row.number}: {error}"), rows[0].time)
+                return
             # Refused whole, before any of its steps: one by one shows which row it was.
             for stamped in rows:
                 await self._answer([stamped])
             return
-        self._answers.write([stamped.time for stamped in rows], answers)
+        last_of_row = np.cumsum([stamped.num_steps for stamped in rows]) - 1
+        self._answers.write(
+            [stamped.time for stamped in rows],
+            {name: values[last_of_row] for name, values in answers.items()},
+        )
         self._session.ack(self._session.next_step)
-
-    def _inputs(self, rows: Sequence[Row]) -> dict[str, Array]:
-        specs = self._session.model.inputs
-        return {spec.name: np.stack([row.values[i] for row in rows]) for i, spec in enumerate(specs)}
 
     def _refuse(self, error: InvalidRequest, time: str) -> None:
         if not self._skips_bad_rows:

@@ -1,8 +1,8 @@
 """What an earlier run of `tidegate stream` left in its output file, so that the next one goes on there.
 
 Every row of input has one row of output, written once it is answered. So the rows that are whole say
-which input rows are done, and how many of them were steps. What a killed run had written of one more
-row is no row, and is cut off.
+which input rows are done; what steps those were, the input says (`cli/replaying.py`). What a killed run
+had written of one more row is no row, and is cut off.
 
 A file whose first row was not step 0 of its session has a note beside it, written before the file's
 first line, that says which step it was.
@@ -27,18 +27,13 @@ class KeptAnswers:
 
     Attributes:
         num_bytes: Length of the header and the rows.
-        answered: Per row 1 if it has answers, 0 if its input row was skipped.
-        first_step: Step of the first answer.
+        answered: Per row 1 if it has answers, 0 if its input row was skipped or dropped.
+        first_step: Step of the first answered row.
     """
 
     num_bytes: int
     answered: bytes
     first_step: int
-
-    @property
-    def next_step(self) -> int:
-        """Step of the next answer."""
-        return self.first_step + sum(self.answered)
 
 
 def read_kept(path: Path, columns: Sequence[str], *, has_time: bool) -> KeptAnswers | None:

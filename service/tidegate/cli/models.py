@@ -8,7 +8,7 @@ import click
 
 from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
 from tidegate.cli.importing import import_model
-from tidegate.client import Client, ModelInfo, TensorSpec
+from tidegate.client import Client, ModelInfo, TensorSpec, TimeRules
 from tidegate.model.package import read_package
 from tidegate.tensor import format_shape
 
@@ -80,12 +80,22 @@ def _facts(model: ModelInfo) -> list[tuple[str, str]]:
             "batches",
             " ".join(filter(None, (_EXACTNESS[model.batch_exactness], model.batch_exactness_detail))),
         ),
-        ("cadence", f"{model.cadence_s:g} s" if model.cadence_s else ""),
-        ("missing values", model.missing_values),
+        ("cadence", f"{model.time.cadence_s:g} s" if model.time.cadence_s else ""),
+        ("missing values", model.time.missing),
+        *_time_facts(model.time),
         ("device", model.device),
         ("loaded at", clock(model.loaded_at)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _time_facts(rules: TimeRules) -> list[tuple[str, str]]:
+    calendar = f"{', '.join(rules.calendar)} ({rules.time_zone})" if rules.calendar else ""
+    return [
+        ("gaps", f"filled up to {rules.max_gap_steps} steps" if rules.max_gap_steps else ""),
+        ("out of order", "dropped" if rules.out_of_order == "drop" else ""),
+        ("calendar", calendar),
+    ]
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -19,10 +19,12 @@ from tidegate.cli.connection import address_option
 from tidegate.cli.feeding import Feeder
 from tidegate.cli.kept_answers import KeptAnswers, note_first_step, read_kept
 from tidegate.cli.progress import FeedingProgress
+from tidegate.cli.replaying import read_answered, send_again
 from tidegate.cli.rows import row_reader
 from tidegate.client import AsyncClient, ModelInfo, Session
 from tidegate.client.opening import Mode
 from tidegate.errors import ConfigError, ModelMismatch, SessionNotFound
+from tidegate.model.rows import RowReader
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def stream(
     """Feed a CSV file to a session of MODEL and write one answer row per input row.
 
     Columns are found by the names of the model's features. The time column, where there is one, is
-    carried over. A server that is started again only makes the command wait. A command that was killed
+    carried over. Missing values, gaps and repeated times are treated by the model's own rules; a row behind
+    a gap that was filled is several steps, and its answer is that of the last. A row that the rules drop
+    has an empty answer row, and is counted on stderr. A server that is started again only makes the command wait. A command that was killed
     goes on where its output ends when it is given again with the same --session and files. It ends with
     0 once every row is answered, the output is on the disk and the server has stored the session, which
     stays, to be continued with the same --session.
@@ -101,29 +105,30 @@ def stream(
 
 async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> None:
     async with AsyncClient(job.address) as client:
-        model = await _model_of(client, job)
+        model, stored_step = await _model_of(client, job)
         # A file that does not fit the model must not leave a session behind.
         reader = row_reader(model, lines, source=job.input_path)
-        column = model.time_column if model.time_column in reader.header else None
+        column = model.time.column if model.time.column in reader.header else None
         layout = AnswerLayout(model.outputs, column)
         kept = _kept(job, layout)
+        answered = None if kept is None else read_answered(reader, kept, stored_step=stored_step)
         async with client.session(
             model.name,
             job.session_id,
             version=model.version,
             mode=job.mode,
-            next_step=None if kept is None else kept.next_step,
-            held_from=None if kept is None else kept.first_step,
+            next_step=None if answered is None else answered.next_step,
+            held_from=None if answered is None else answered.first_step,
             ack="explicit",
         ) as session:
             progress.watch(lambda: session.is_attached)
-            _report_start(session, session.next_step if kept is None else kept.next_step)
+            _report_start(session, session.next_step if answered is None else answered.next_step)
             with _output(job, session, kept) as file:
                 answers = AnswerFile(file, layout, has_header=kept is not None)
-                feeder = Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows)
-                if kept is not None:
-                    await feeder.replay(kept)
-                await feeder.feed(job.chunk)
+                if answered is not None:
+                    await send_again(answered, session)
+                await Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows).feed(job.chunk)
+        _report_end(reader)
 
 
 def _kept(job: Job, layout: AnswerLayout) -> KeptAnswers | None:
@@ -152,8 +157,8 @@ def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[Te
         raise ConfigError(f"{path}: {error.strerror}") from error
 
 
-async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
-    """The version that the session is, or will be, pinned to."""
+async def _model_of(client: AsyncClient, job: Job) -> tuple[ModelInfo, int]:
+    """The version that the session is, or will be, pinned to, and up to which step the server has stored it."""
     if job.session_id is not None and job.mode != "create":
         with suppress(SessionNotFound):
             session = await client.sessions.get(job.session_id)
@@ -161,13 +166,21 @@ async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
                 raise ModelMismatch(
                     f"session {job.session_id!r}: expected one of model {job.model}, got {session.model}"
                 )
-            return await client.models.get_ready(session.model, session.version)
-    return await client.models.get_ready(job.model)
+            return await client.models.get_ready(session.model, session.version), session.durable_step
+    return await client.models.get_ready(job.model), 0
 
 
 def _report_start(session: Session, step: int) -> None:
     where = "starts" if step == 0 else f"continues at step {step}"
     click.echo(f"session {session.session_id} of {session.model.label} {where}", err=True)
+
+
+def _report_end(reader: RowReader) -> None:
+    """What became of the file's times, if anything did; over the whole file, whoever fed which part of it."""
+    if reader.num_dropped:
+        click.echo(f"dropped: {reader.num_dropped} rows, whose times repeat or go back", err=True)
+    if reader.num_filled:
+        click.echo(f"filled: {reader.num_filled} steps in gaps between rows", err=True)
 
 
 def _opened(path: Path, mode: Literal["r", "w", "r+"]) -> TextIO:

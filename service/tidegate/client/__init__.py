@@ -23,6 +23,9 @@ from tidegate.client.session import Session
 from tidegate.client.session_info import SessionInfo
 from tidegate.client.signature import ModelInfo, TensorSpec
 from tidegate.client.sync import Client, SyncFleet, SyncSession
+from tidegate.model.calendar_inputs import calendar_inputs, coming_times
+from tidegate.model.steps import StepMaker
+from tidegate.model.time_rules import TimeRules
 
 __all__ = [
     "AnswerLost",
@@ -42,8 +45,12 @@ __all__ = [
     "Session",
     "SessionInfo",
     "StepAnswer",
+    "StepMaker",
     "StreamLost",
     "SyncFleet",
     "SyncSession",
     "TensorSpec",
+    "TimeRules",
+    "calendar_inputs",
+    "coming_times",
 ]

@@ -12,14 +12,16 @@ from typing import Any, Literal
 
 from google.protobuf.json_format import MessageToDict
 
+from tidegate.client.time_rules import read_time_rules
 from tidegate.errors import InternalError
+from tidegate.model.time_rules import TimeRules
 from tidegate.protocol.tracking import TensorForm
 from tidegate.tensor import DType
 from tidegate.v1 import model_pb2 as pb
 
 ModelState = Literal["unspecified", "available", "loading", "ready", "failed"]
 BatchExactness = Literal["unspecified", "exact", "serial", "off"]
-MissingValues = Literal["refuse", "repeat-last"]
+ForecastMode = Literal["unspecified", "none", "direct", "feedback"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ class ModelInfo:
         state_bytes: Bytes of state that one session keeps.
         batch_exactness: Whether answers are bit-identical alone and batched (promise P1).
         batch_exactness_detail: Which check of the probe did not hold; else empty.
-        cadence_s: Seconds between two steps; 0 when the package does not say.
-        missing_values: What a missing value becomes before it is sent.
-        time_column: Column of a file that holds the time of each row; empty when the package does not say.
+        time: How a series becomes steps: cadence, time column, missing values, gaps, calendar. `StepMaker`
+            does what they say.
+        forecast_mode: Whether coming steps can be forecast, and whether from the last answer ("direct") or
+            by feeding answers back, which may need future inputs ("feedback").
         device: "cpu" or "cuda"; empty when not loaded.
         loaded_at: When it was loaded; None when it is not.
         provenance: Recipe, data hash, library versions, seed, metrics on held-out data.
@@ -87,9 +90,8 @@ class ModelInfo:
     state_bytes: int
     batch_exactness: BatchExactness
     batch_exactness_detail: str
-    cadence_s: float
-    missing_values: MissingValues
-    time_column: str
+    time: TimeRules
+    forecast_mode: ForecastMode
     device: str
     loaded_at: datetime | None
     provenance: Mapping[str, Any]
@@ -104,9 +106,8 @@ def model_info(model: pb.Model) -> ModelInfo:
     """What a `Model` message says.
 
     Raises:
-        InternalError: A data type that this release does not know.
+        InternalError: A data type or a rule about time that this release does not know.
     """
-    repeats = model.missing_values == pb.MISSING_VALUES_REPEAT_LAST
     return ModelInfo(
         name=model.version.name,
         version=model.version.version,
@@ -119,9 +120,8 @@ def model_info(model: pb.Model) -> ModelInfo:
         state_bytes=model.state_bytes,
         batch_exactness=_EXACTNESS.get(model.batch_exactness, "unspecified"),
         batch_exactness_detail=model.batch_exactness_detail,
-        cadence_s=model.cadence_s,
-        missing_values="repeat-last" if repeats else "refuse",
-        time_column=model.time_column,
+        time=read_time_rules(model),
+        forecast_mode=_FORECASTS.get(model.forecast_mode, "unspecified"),
         device=model.device,
         loaded_at=model.loaded_at.ToDatetime(tzinfo=UTC) if model.HasField("loaded_at") else None,
         provenance=MessageToDict(model.provenance),
@@ -171,4 +171,10 @@ _EXACTNESS: Mapping[int, BatchExactness] = {
     pb.BATCH_EXACTNESS_EXACT: "exact",
     pb.BATCH_EXACTNESS_SERIAL: "serial",
     pb.BATCH_EXACTNESS_OFF: "off",
+}
+
+_FORECASTS: Mapping[int, ForecastMode] = {
+    pb.FORECAST_MODE_NONE: "none",
+    pb.FORECAST_MODE_DIRECT: "direct",
+    pb.FORECAST_MODE_FEEDBACK: "feedback",
 }

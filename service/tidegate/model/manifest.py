@@ -35,6 +35,7 @@ from tidegate.model.specs import (
     StatePair,
     Strict,
 )
+from tidegate.model.time_rules import TimeRules, check_time_rules
 
 __all__ = [
     "BATCH",
@@ -54,19 +55,6 @@ __all__ = [
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 VersionNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
-
-
-class TimeRules(Strict):
-    """How a series is turned into steps; run by training, the client and the CLI alike."""
-
-    cadence_s: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds between two steps; 0: not said."""
-
-    column: str = ""
-    """Column of a CSV file that holds the time of each row; a file without it is taken as it comes."""
-
-    missing: Literal["refuse", "repeat-last"] = "refuse"
-    """What a missing value becomes before it is sent: an error, or the last value seen."""
 
 
 class Manifest(Strict):
@@ -145,6 +133,11 @@ class Manifest(Strict):
         check_carried(self.outputs, self.states)
         if self.forecast is not None:
             check_forecast(self.forecast, self.inputs, self.outputs, self.states)
+        return self
+
+    @model_validator(mode="after")
+    def _time_rules_can_be_kept(self) -> Manifest:
+        check_time_rules(self.time, self.inputs)
         return self
 
     @property

@@ -88,6 +88,12 @@ class InputSpec(Shaped):
                 raise ValueError(f"{key}: {len(labels)} given for a last axis of {width}")
         return self
 
+    @model_validator(mode="after")
+    def _missing_can_be_told(self) -> InputSpec:
+        if self.accepts_missing and not self.dtype.is_float:
+            raise ValueError(f"accepts_missing: expected a float type, which has NaN, got {self.dtype}")
+        return self
+
 
 class OutputSpec(Shaped):
     """An output that the client gets at every step."""

@@ -1,194 +1,117 @@
-"""How a file of values becomes steps: the one reading of time that training, client and CLI share.
+"""The rules by which a series becomes steps: what a manifest says of time and missing values.
 
-A `RowReader` takes the lines of a CSV file one by one, so a file of any length can be streamed, and gives
-for each data row the values of the model's inputs. The columns are found by the names of the features.
-A row that cannot be a step is refused with its number, and reading may go on after it: the caller
-decides. Rows count from 1, the header not counted, so row n is step n - 1 where none is refused.
+Training, the client library and the command line run the same rules (`model/steps.py`); the server sees
+steps. What the rules say is checked against the model's inputs when the manifest is read.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from typing import Annotated, Literal, Protocol
+from zoneinfo import ZoneInfo
 
-import numpy as np
+from pydantic import Field, field_validator, model_validator
 
-from tidegate.errors import ConfigError, InvalidRequest
-from tidegate.model.manifest import InputSpec, TimeRules
-from tidegate.tensor import Array, DType
+from tidegate.errors import ConfigError
+from tidegate.model.calendar_features import CalendarCycle, calendar_names
+from tidegate.model.specs import Strict
+from tidegate.tensor import DType
 
-GAP_FACTOR = 1.5
-"""A stamp this many cadences after the one before means that a row is missing. Calendar months differ
-by a tenth and clocks jitter, so exactly one cadence would be too strict."""
+MissingValues = Literal["refuse", "repeat-last", "mask"]
+OutOfOrder = Literal["refuse", "drop"]
 
-_MISSING = ("", "nan", "na", "null", "none")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One step as a file holds it.
-
-    Attributes:
-        number: Counts the data rows from 1.
-        time: The row's stamp; None where the file has no time column.
-        values: Per input, in the manifest's order, an array of `step_shape`.
-        filled: Features whose cell was missing and was filled by the manifest's rule.
-    """
-
-    number: int
-    time: datetime | None
-    values: tuple[Array, ...]
-    filled: frozenset[str]
+MAX_GAP_STEPS = 10_000
+"""Most steps that a single row may make: what reads rows holds them in memory."""
 
 
-class TimeOrder:
-    """Refuses stamps that do not follow the one before by about one cadence."""
+class TimeRules(Strict):
+    """How a series is turned into steps; run by training, the client and the CLI alike."""
 
-    def __init__(self, cadence_s: float) -> None:
-        self._cadence_s = cadence_s
-        self._newest: datetime | None = None
+    cadence_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds between two steps; 0: not said."""
 
-    def accept(self, time: datetime, number: int) -> None:
-        """Take the stamp of row `number`.
+    column: str = ""
+    """Column of a CSV file that holds the time of each row; a file without it is taken as it comes."""
 
-        Raises:
-            InvalidRequest: It repeats or precedes an earlier stamp, or a row is missing before it. A stamp
-                after a gap still counts as the newest, so that the rows behind it are accepted.
-        """
-        previous, self._newest = self._newest, max(self._newest or time, time)
-        if previous is None:
-            return
-        if time <= previous:
-            relation = "repeats" if time == previous else "goes back behind"
-            raise InvalidRequest(f"row {number}: time {_text(time)} {relation} {_text(previous)}")
-        elapsed_s = (time - previous).total_seconds()
-        if self._cadence_s and elapsed_s >= GAP_FACTOR * self._cadence_s:
-            expected = f"expected {self._cadence_s:g} s after {_text(previous)}, got {elapsed_s:g} s"
-            raise InvalidRequest(f"row {number}: time {_text(time)} leaves a gap: {expected}")
+    missing: MissingValues = "refuse"
+    """What a missing value becomes before it is sent: an error, the last value, or NaN, which the graph
+    masks."""
 
+    max_gap_steps: Annotated[int, Field(ge=0, le=MAX_GAP_STEPS)] = 0
+    """Longest gap between two rows that is filled with steps, whose values are missing; 0: none is."""
 
-class RowReader(Iterator[Row]):
-    """The steps of a CSV file, row by row.
+    out_of_order: OutOfOrder = "refuse"
+    """What becomes of a row whose time repeats or goes back: an error, or it is left out and counted."""
 
-    Iterating raises InvalidRequest for a row that is refused; the next row is then still to be had.
-    Not thread-safe.
+    calendar: tuple[CalendarCycle, ...] = ()
+    """Cycles whose two features are computed from the time instead of being read."""
 
-    Attributes:
-        header: The file's column names.
-        time_text: The stamp of the newest row as the file has it, refused or not; "" where it has none.
-    """
+    time_zone: str = "UTC"
+    """IANA name of the zone of times that name none, and of the calendar."""
 
-    def __init__(
-        self, lines: Iterable[str], inputs: Sequence[InputSpec], rules: TimeRules, *, source: str
-    ) -> None:
-        """Read the header.
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        _zone(name)
+        return name
 
-        Args:
-            lines: The file, or whatever yields its lines.
-            inputs: The model's inputs, whose features are columns.
-            rules: The manifest's rules about time.
-            source: What to call the file in an error.
+    @model_validator(mode="after")
+    def _fits(self) -> TimeRules:
+        needs_times = {
+            "max_gap_steps": self.max_gap_steps > 0,
+            "out_of_order": self.out_of_order == "drop",
+            "calendar": bool(self.calendar),
+        }
+        for key, is_set in needs_times.items():
+            if is_set and not self.column:
+                raise ValueError(f"{key}: needs a column that holds the times")
+        if self.max_gap_steps and not self.cadence_s:
+            raise ValueError("max_gap_steps: needs cadence_s")
+        if self.max_gap_steps and self.missing == "refuse":
+            raise ValueError("max_gap_steps: needs missing = 'repeat-last' or 'mask' to fill the gaps with")
+        if len(set(self.calendar)) != len(self.calendar):
+            raise ValueError(f"calendar: expected each cycle once, got {list(self.calendar)}")
+        return self
 
-        Raises:
-            ConfigError: The file is empty, a column is missing or there twice, or an input cannot come
-                from columns.
-        """
-        self._records = csv.reader(_without_mark(lines))
-        self._source = source
-        self.header = tuple(name.strip() for name in next(self._records, []))
-        if not self.header:
-            raise ConfigError(f"{source}: expected a header with column names, got an empty file")
-        self._inputs = tuple(inputs)
-        self._columns = tuple(tuple((name, self._position(name)) for name in column_names(i)) for i in inputs)
-        self._missing = rules.missing
-        self._time_position = self.header.index(rules.column) if rules.column in self.header else None
-        self._order = TimeOrder(rules.cadence_s)
-        self._last: dict[str, float] = {}
-        self._number = 0
-        self.time_text = ""
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone."""
+        return _zone(self.time_zone)
 
-    def __next__(self) -> Row:
-        """The next row.
-
-        Raises:
-            InvalidRequest: The row cannot be a step: cells are missing, not numbers or not finite, or its
-                time does not follow. Names the row and the column.
-        """
-        self.time_text = ""
-        record = self._next_record()
-        self.time_text = self._stamp(record)
-        if len(record) != len(self.header):
-            raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
-        time = self._time(record)
-        filled: set[str] = set()
-        values = tuple(
-            np.array([self._cell(record, c, i, filled) for c in columns], i.dtype.numpy).reshape(i.step_shape)
-            for i, columns in zip(self._inputs, self._columns, strict=True)
-        )
-        return Row(self._number, time, values, frozenset(filled))
-
-    def _stamp(self, record: Sequence[str]) -> str:
-        position = self._time_position
-        return "" if position is None or position >= len(record) else record[position]
-
-    def _next_record(self) -> list[str]:
-        self._number += 1
-        try:
-            return next(record for record in self._records if record)
-        except csv.Error as error:
-            raise self._refusal(str(error)) from None
-
-    def _time(self, record: Sequence[str]) -> datetime | None:
-        if self._time_position is None:
-            return None
-        try:
-            time = parse_time(record[self._time_position])
-        except InvalidRequest as error:
-            raise self._refusal(str(error)) from None
-        self._order.accept(time, self._number)
-        return time
-
-    def _cell(
-        self, record: Sequence[str], column: tuple[str, int], spec: InputSpec, filled: set[str]
-    ) -> float:
-        name, position = column
-        text = record[position].strip()
-        if text.lower() in _MISSING:
-            return self._fill(name, spec, filled)
-        try:
-            value = parse_number(text, spec.dtype)
-        except InvalidRequest as error:
-            raise self._refusal(f"column {name!r}: {error}") from None
-        self._last[name] = value
-        return value
-
-    def _fill(self, name: str, spec: InputSpec, filled: set[str]) -> float:
-        if spec.accepts_missing:
-            filled.add(name)
-            return math.nan
-        if self._missing == "refuse":
-            raise self._refusal(f"column {name!r}: expected a number, got a missing value")
-        if name not in self._last:
-            raise self._refusal(f"column {name!r}: missing value, and none before it to repeat")
-        filled.add(name)
-        return self._last[name]
-
-    def _position(self, name: str) -> int:
-        if self.header.count(name) != 1:
-            problem = "more than once" if name in self.header else "no such column"
-            raise ConfigError(f"{self._source}: column {name!r}: {problem}; got {', '.join(self.header)}")
-        return self.header.index(name)
-
-    def _refusal(self, problem: str) -> InvalidRequest:
-        return InvalidRequest(f"row {self._number}: {problem}")
+    @property
+    def computed_features(self) -> frozenset[str]:
+        """Names of the features that come from the calendar, and from no column."""
+        return frozenset(name for cycle in self.calendar for name in calendar_names(cycle))
 
 
-def column_names(spec: InputSpec) -> tuple[str, ...]:
-    """The columns that feed an input: its features or, for a single number without one, its own name.
+class FeatureInput(Protocol):
+    """An input of a model, as the manifest and the client know it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the graph."""
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Shape of one step."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the elements of the last axis; may be empty."""
+
+    @property
+    def accepts_missing(self) -> bool:
+        """Whether NaN reaches the graph."""
+
+
+def feature_names(spec: FeatureInput) -> tuple[str, ...]:
+    """What feeds an input: its features or, for a single number without one, its own name.
 
     Raises:
         ConfigError: The input has more elements than named features.
@@ -200,56 +123,42 @@ def column_names(spec: InputSpec) -> tuple[str, ...]:
     return names
 
 
-def parse_number(text: str, dtype: DType) -> float:
-    """A finite number that an input of this type can hold.
+def check_time_rules(rules: TimeRules, inputs: Sequence[FeatureInput]) -> None:
+    """Raise ValueError if the rules ask for what the inputs do not have."""
+    named = [(spec, set(spec.features or (spec.name,))) for spec in inputs]
+    for cycle in rules.calendar:
+        pair = calendar_names(cycle)
+        if not any(names & set(pair) for _, names in named):
+            raise ValueError(f"time.calendar: {cycle!r}: expected an input with the feature {' or '.join(pair)}")
+    for spec, names in named:
+        computed = rules.computed_features & names
+        if computed and not spec.dtype.is_float:
+            raise ValueError(
+                f"input {spec.name!r} of {spec.dtype}: expected a float type for {min(computed)!r}, "
+                "which is computed from the calendar"
+            )
+    if rules.missing == "mask":
+        _check_mask(rules, [spec for spec, names in named if names - rules.computed_features])
+
+
+def _check_mask(rules: TimeRules, read: Sequence[FeatureInput]) -> None:
+    masked = [spec for spec in read if spec.accepts_missing]
+    if not masked:
+        raise ValueError("time.missing: 'mask' needs an input with accepts_missing")
+    if rules.max_gap_steps and len(masked) < len(read):
+        other = next(spec for spec in read if not spec.accepts_missing)
+        raise ValueError(f"time.max_gap_steps: with 'mask', input {other.name!r} needs accepts_missing")
+
+
+def _zone(name: str) -> tzinfo:
+    """The zone of this name.
 
     Raises:
-        InvalidRequest: It is none.
+        ValueError: There is none.
     """
-    kind = "number" if dtype.is_float else "whole number"
+    if name == "UTC":
+        return UTC
     try:
-        value = float(text) if dtype.is_float else int(text)
-    except ValueError:
-        raise InvalidRequest(f"expected a {kind}, got {text!r}") from None
-    if "_" in text:  # Python's digit grouping; in a file it is a slip
-        raise InvalidRequest(f"expected a {kind}, got {text!r}")
-    if not math.isfinite(value):
-        raise InvalidRequest(f"expected a finite number, got {text!r}")
-    low, high = _range(dtype)
-    if not low <= value <= high:
-        raise InvalidRequest(f"expected a number that fits {dtype}, got {text!r}")
-    return value
-
-
-def parse_time(text: str) -> datetime:
-    """An ISO 8601 date or date and time; UTC where it names no zone.
-
-    Raises:
-        InvalidRequest: It is neither.
-    """
-    try:
-        time = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise InvalidRequest(f"expected an ISO 8601 date or time, got {text!r}") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-@cache
-def _range(dtype: DType) -> tuple[float, float]:
-    if dtype is DType.BOOL:
-        return 0, 1
-    if dtype.is_float:
-        largest = float(np.finfo(dtype.numpy).max)
-        return -largest, largest
-    limits = np.iinfo(dtype.numpy)
-    return limits.min, limits.max
-
-
-def _without_mark(lines: Iterable[str]) -> Iterator[str]:
-    """The lines without the byte order mark that some programs write first."""
-    for number, line in enumerate(lines):
-        yield line if number else line.removeprefix("\ufeff")
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat(sep=" ", timespec="auto").removesuffix("+00:00").removesuffix(" 00:00:00")
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError):
+        raise ValueError(f"expected the IANA name of a time zone, got {name!r}") from None

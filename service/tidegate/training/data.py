@@ -1,6 +1,7 @@
 """The series that a recipe names, read by the same time rules as the client's and the CLI's.
 
-Rows are split by time: what comes first is trained on, then validation, then the held-out rows. A
+A series has steps, as a session has: those that fill gaps are among them, and rows that the rules drop are
+not. In what follows a row is a step of the series. Rows are split by time: what comes first is trained on, then validation, then the held-out rows. A
 forecast belongs to a split when both the row it is made at and the row it speaks of lie in it.
 """
 
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.model.calendar_features import calendar_names
 from tidegate.model.manifest import BATCH, TIME, InputSpec
-from tidegate.model.time_rules import RowReader
+from tidegate.model.rows import RowReader
+from tidegate.model.steps import Steps
 from tidegate.tensor import Array, BoolArray, DType
 from tidegate.training.recipe import DataRecipe, Recipe
 
@@ -27,11 +30,14 @@ class Series:
     """A series as the model sees it.
 
     Attributes:
-        days: Day of each row, [N], datetime64[D].
-        values: Raw values with missing ones filled, [N, F], float32.
+        days: Day of each row in the rules' time zone, [N], datetime64[D].
+        values: Raw values with missing ones filled, or NaN where the rules mask them; the recipe's columns,
+            then the calendar, [N, F], float32.
         target: The column that is forecast, [N], float32.
         observed: Whether the target was measured at a row and not filled, [N].
         sha256: Of the file's bytes, in hex.
+        num_filled: Rows that fill gaps in the file.
+        num_dropped: Rows of the file that were dropped, because their times repeat or go back.
     """
 
     days: Array
@@ -39,6 +45,8 @@ class Series:
     target: Array
     observed: BoolArray
     sha256: str
+    num_filled: int = 0
+    num_dropped: int = 0
 
     def rows_from(self, day: dt.date) -> int:
         """Number of rows before a day."""
@@ -71,14 +79,16 @@ class Split:
 
 
 def input_spec(data: DataRecipe, *, has_time_axis: bool = True) -> InputSpec:
-    """The model's one input: the recipe's columns as features."""
+    """The model's one input: the recipe's columns as features, then those of the calendar."""
     axes = (BATCH, TIME) if has_time_axis else (BATCH,)
+    calendar = [name for cycle in data.time.calendar for name in calendar_names(cycle)]
     return InputSpec(
         name=INPUT_NAME,
         dtype=DType.FLOAT32,
-        shape=(*axes, len(data.columns)),
-        features=tuple(c.name for c in data.columns),
-        units=tuple(c.unit for c in data.columns),
+        shape=(*axes, len(data.columns) + len(calendar)),
+        features=(*(c.name for c in data.columns), *calendar),
+        units=(*(c.unit for c in data.columns), *("" for _ in calendar)),
+        accepts_missing=data.time.missing == "mask",
     )
 
 
@@ -92,9 +102,10 @@ def read_series(path: Path, data: DataRecipe) -> Series:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    spec = input_spec(data)
     reader = RowReader(
         content.decode("utf-8-sig", errors="replace").splitlines(),
-        [input_spec(data)],
+        [spec],
         data.time,
         source=str(path),
     )
@@ -103,18 +114,25 @@ def read_series(path: Path, data: DataRecipe) -> Series:
             f"{path}: time column {data.time.column!r}: no such column; got {', '.join(reader.header)}"
         )
     try:
-        rows = list(reader)
+        rows = [row.steps for row in reader]
     except InvalidRequest as error:
         raise ConfigError(f"{path}: {error}") from error
-    values = np.array([row.values[0] for row in rows], np.float32).reshape(-1, len(data.columns))
-    position = [c.name for c in data.columns].index(data.target)
+    values = np.concatenate([np.empty((0, *spec.step_shape), np.float32), *(r.values[0] for r in rows)])
+    zone = data.time.zone
     return Series(
-        days=np.array([row.time.date() for row in rows if row.time], "datetime64[D]"),
+        days=np.array([t.astimezone(zone).date() for r in rows for t in r.times], "datetime64[D]"),
         values=values,
-        target=np.ascontiguousarray(values[:, position]),
-        observed=np.array([data.target not in row.filled for row in rows], np.bool_),
+        target=np.ascontiguousarray(values[:, spec.features.index(data.target)]),
+        observed=np.array([is_own for r in rows for is_own in _measured(r, data.target)], np.bool_),
         sha256=hashlib.sha256(content).hexdigest(),
+        num_filled=reader.num_filled,
+        num_dropped=reader.num_dropped,
     )
+
+
+def _measured(steps: Steps, target: str) -> list[bool]:
+    """Per step of a row, whether the target was measured there."""
+    return [False] * (steps.num_steps - 1) + [target not in steps.filled] * (steps.num_steps > 0)
 
 
 def split_series(series: Series, recipe: Recipe) -> Split:

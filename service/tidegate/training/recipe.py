@@ -60,6 +60,9 @@ class DataRecipe(_Strict):
     @model_validator(mode="after")
     def _fits(self) -> DataRecipe:
         names = [c.name for c in self.columns]
+        computed = self.time.computed_features & set(names)
+        if computed:
+            raise ValueError(f"columns: {min(computed)!r} is computed from the calendar, and no column")
         if len(set(names)) != len(names):
             raise ValueError(f"columns: names must differ, got {names}")
         if self.target not in names:
@@ -166,6 +169,14 @@ class Recipe(_Strict):
     network: NetworkRecipe = NetworkRecipe()
     forecast: ForecastRecipe
     training: TrainingRecipe = TrainingRecipe()
+
+    @model_validator(mode="after")
+    def _network_takes_it(self) -> Recipe:
+        if self.data.time.missing == "mask":
+            raise ValueError(
+                "data.time.missing: expected 'refuse' or 'repeat-last': the network masks nothing"
+            )
+        return self
 
 
 @dataclass(frozen=True)

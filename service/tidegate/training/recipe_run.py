@@ -113,9 +113,16 @@ def _provenance(file: RecipeFile, series: Series, scores: dict[str, Scores]) -> 
         "recipe_sha256": hashlib.sha256(file.text.encode()).hexdigest(),
         "recipe": file.recipe.model_dump(mode="json"),
         "data_sha256": series.sha256,
+        **_times(series),
         "torch": torch.__version__.split("+")[0],
         "metrics": {
             part: {"num_forecasts": s.num_forecasts, **s.summary(REPORTED_HORIZONS)}
             for part, s in scores.items()
         },
     }
+
+
+def _times(series: Series) -> dict[str, int]:
+    """What became of the file's times, where anything did."""
+    counts = {"steps_filled": series.num_filled, "rows_dropped": series.num_dropped}
+    return {name: count for name, count in counts.items() if count}

@@ -26,21 +26,27 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/model.proto\x12\x0btidegate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xc2\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\tdata_type\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\x12\n\nstep_shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x15\n\rhorizon_steps\x18\x06 \x03(\r\x12\x17\n\x0fquantile_levels\x18\x07 \x03(\x01\x12\x17\n\x0f\x61\x63\x63\x65pts_missing\x18\x08 \x01(\x08\"m\n\tStateSpec\x12\x12\n\ninput_name\x18\x01 \x01(\t\x12\x13\n\x0boutput_name\x18\x02 \x01(\t\x12(\n\tdata_type\x18\x03 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\r\n\x05shape\x18\x04 \x03(\x03\"\xaf\x04\n\x05Model\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.tidegate.v1.ModelState\x12\x0f\n\x07\x66\x61ilure\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12\x34\n\x0f\x62\x61tch_exactness\x18\x08 \x01(\x0e\x32\x1b.tidegate.v1.BatchExactness\x12\x1e\n\x16\x62\x61tch_exactness_detail\x18\t \x01(\t\x12\x13\n\x0bstate_bytes\x18\n \x01(\x04\x12\x11\n\tcadence_s\x18\x0b \x01(\x01\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12-\n\tloaded_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nprovenance\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x0emissing_values\x18\x0f \x01(\x0e\x32\x1a.tidegate.v1.MissingValues\x12\x13\n\x0btime_column\x18\x10 \x01(\t\"H\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x0fGetModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model\">\n\x10LoadModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model\"@\n\x12UnloadModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"\x15\n\x13UnloadModelResponse*\xa8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x05\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x07\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x08\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\t\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\n\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x0c*\x81\x01\n\x0e\x42\x61tchExactness\x12\x1f\n\x1b\x42\x41TCH_EXACTNESS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42\x41TCH_EXACTNESS_EXACT\x10\x01\x12\x1a\n\x16\x42\x41TCH_EXACTNESS_SERIAL\x10\x02\x12\x17\n\x13\x42\x41TCH_EXACTNESS_OFF\x10\x03*j\n\rMissingValues\x12\x1e\n\x1aMISSING_VALUES_UNSPECIFIED\x10\x00\x12\x19\n\x15MISSING_VALUES_REFUSE\x10\x01\x12\x1e\n\x1aMISSING_VALUES_REPEAT_LAST\x10\x02*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\xc4\x02\n\x0cModelService\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.tidegate.v1.GetModelRequest\x1a\x1d.tidegate.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.tidegate.v1.LoadModelRequest\x1a\x1e.tidegate.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.tidegate.v1.UnloadModelRequest\x1a .tidegate.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/model.proto\x12\x0btidegate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xc2\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\tdata_type\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\x12\n\nstep_shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x15\n\rhorizon_steps\x18\x06 \x03(\r\x12\x17\n\x0fquantile_levels\x18\x07 \x03(\x01\x12\x17\n\x0f\x61\x63\x63\x65pts_missing\x18\x08 \x01(\x08\"m\n\tStateSpec\x12\x12\n\ninput_name\x18\x01 \x01(\t\x12\x13\n\x0boutput_name\x18\x02 \x01(\t\x12(\n\tdata_type\x18\x03 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\r\n\x05shape\x18\x04 \x03(\x03\"\xe8\x05\n\x05Model\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.tidegate.v1.ModelState\x12\x0f\n\x07\x66\x61ilure\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12\x34\n\x0f\x62\x61tch_exactness\x18\x08 \x01(\x0e\x32\x1b.tidegate.v1.BatchExactness\x12\x1e\n\x16\x62\x61tch_exactness_detail\x18\t \x01(\t\x12\x13\n\x0bstate_bytes\x18\n \x01(\x04\x12\x11\n\tcadence_s\x18\x0b \x01(\x01\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12-\n\tloaded_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nprovenance\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x0emissing_values\x18\x0f \x01(\x0e\x32\x1a.tidegate.v1.MissingValues\x12\x13\n\x0btime_column\x18\x10 \x01(\t\x12\x15\n\rmax_gap_steps\x18\x11 \x01(\r\x12-\n\x0cout_of_order\x18\x12 \x01(\x0e\x32\x17.tidegate.v1.OutOfOrder\x12,\n\x08\x63\x61lendar\x18\x13 \x03(\x0e\x32\x1a.tidegate.v1.CalendarCycle\x12\x11\n\ttime_zone\x18\x14 \x01(\t\x12\x30\n\rforecast_mode\x18\x15 \x01(\x0e\x32\x19.tidegate.v1.ForecastMode\"H\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x0fGetModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model\">\n\x10LoadModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model\"@\n\x12UnloadModelRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.ModelVersion\"\x15\n\x13UnloadModelResponse*\xa8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x05\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x07\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x08\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\t\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\n\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x0c*\x81\x01\n\x0e\x42\x61tchExactness\x12\x1f\n\x1b\x42\x41TCH_EXACTNESS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42\x41TCH_EXACTNESS_EXACT\x10\x01\x12\x1a\n\x16\x42\x41TCH_EXACTNESS_SERIAL\x10\x02\x12\x17\n\x13\x42\x41TCH_EXACTNESS_OFF\x10\x03*\x83\x01\n\rMissingValues\x12\x1e\n\x1aMISSING_VALUES_UNSPECIFIED\x10\x00\x12\x19\n\x15MISSING_VALUES_REFUSE\x10\x01\x12\x1e\n\x1aMISSING_VALUES_REPEAT_LAST\x10\x02\x12\x17\n\x13MISSING_VALUES_MASK\x10\x03*Z\n\nOutOfOrder\x12\x1c\n\x18OUT_OF_ORDER_UNSPECIFIED\x10\x00\x12\x17\n\x13OUT_OF_ORDER_REFUSE\x10\x01\x12\x15\n\x11OUT_OF_ORDER_DROP\x10\x02*\xd3\x01\n\rCalendarCycle\x12\x1e\n\x1a\x43\x41LENDAR_CYCLE_UNSPECIFIED\x10\x00\x12!\n\x1d\x43\x41LENDAR_CYCLE_MINUTE_OF_HOUR\x10\x01\x12\x1e\n\x1a\x43\x41LENDAR_CYCLE_HOUR_OF_DAY\x10\x02\x12\x1e\n\x1a\x43\x41LENDAR_CYCLE_DAY_OF_WEEK\x10\x03\x12\x1f\n\x1b\x43\x41LENDAR_CYCLE_DAY_OF_MONTH\x10\x04\x12\x1e\n\x1a\x43\x41LENDAR_CYCLE_DAY_OF_YEAR\x10\x05*{\n\x0c\x46orecastMode\x12\x1d\n\x19\x46ORECAST_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46ORECAST_MODE_NONE\x10\x01\x12\x18\n\x14\x46ORECAST_MODE_DIRECT\x10\x02\x12\x1a\n\x16\x46ORECAST_MODE_FEEDBACK\x10\x03*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\xc4\x02\n\x0cModelService\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.tidegate.v1.GetModelRequest\x1a\x1d.tidegate.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.tidegate.v1.LoadModelRequest\x1a\x1e.tidegate.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.tidegate.v1.UnloadModelRequest\x1a .tidegate.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1521
-  _globals['_DATATYPE']._serialized_end=1817
-  _globals['_BATCHEXACTNESS']._serialized_start=1820
-  _globals['_BATCHEXACTNESS']._serialized_end=1949
-  _globals['_MISSINGVALUES']._serialized_start=1951
-  _globals['_MISSINGVALUES']._serialized_end=2057
-  _globals['_MODELSTATE']._serialized_start=2060
-  _globals['_MODELSTATE']._serialized_end=2200
+  _globals['_DATATYPE']._serialized_start=1706
+  _globals['_DATATYPE']._serialized_end=2002
+  _globals['_BATCHEXACTNESS']._serialized_start=2005
+  _globals['_BATCHEXACTNESS']._serialized_end=2134
+  _globals['_MISSINGVALUES']._serialized_start=2137
+  _globals['_MISSINGVALUES']._serialized_end=2268
+  _globals['_OUTOFORDER']._serialized_start=2270
+  _globals['_OUTOFORDER']._serialized_end=2360
+  _globals['_CALENDARCYCLE']._serialized_start=2363
+  _globals['_CALENDARCYCLE']._serialized_end=2574
+  _globals['_FORECASTMODE']._serialized_start=2576
+  _globals['_FORECASTMODE']._serialized_end=2699
+  _globals['_MODELSTATE']._serialized_start=2702
+  _globals['_MODELSTATE']._serialized_end=2842
   _globals['_MODELVERSION']._serialized_start=103
   _globals['_MODELVERSION']._serialized_end=164
   _globals['_TENSORSPEC']._serialized_start=167
@@ -48,23 +54,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATESPEC']._serialized_start=363
   _globals['_STATESPEC']._serialized_end=472
   _globals['_MODEL']._serialized_start=475
-  _globals['_MODEL']._serialized_end=1034
-  _globals['_LISTMODELSREQUEST']._serialized_start=1036
-  _globals['_LISTMODELSREQUEST']._serialized_end=1108
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1110
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1191
-  _globals['_GETMODELREQUEST']._serialized_start=1193
-  _globals['_GETMODELREQUEST']._serialized_end=1254
-  _globals['_GETMODELRESPONSE']._serialized_start=1256
-  _globals['_GETMODELRESPONSE']._serialized_end=1309
-  _globals['_LOADMODELREQUEST']._serialized_start=1311
-  _globals['_LOADMODELREQUEST']._serialized_end=1373
-  _globals['_LOADMODELRESPONSE']._serialized_start=1375
-  _globals['_LOADMODELRESPONSE']._serialized_end=1429
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1431
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1495
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1497
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1518
-  _globals['_MODELSERVICE']._serialized_start=2203
-  _globals['_MODELSERVICE']._serialized_end=2527
+  _globals['_MODEL']._serialized_end=1219
+  _globals['_LISTMODELSREQUEST']._serialized_start=1221
+  _globals['_LISTMODELSREQUEST']._serialized_end=1293
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1295
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1376
+  _globals['_GETMODELREQUEST']._serialized_start=1378
+  _globals['_GETMODELREQUEST']._serialized_end=1439
+  _globals['_GETMODELRESPONSE']._serialized_start=1441
+  _globals['_GETMODELRESPONSE']._serialized_end=1494
+  _globals['_LOADMODELREQUEST']._serialized_start=1496
+  _globals['_LOADMODELREQUEST']._serialized_end=1558
+  _globals['_LOADMODELRESPONSE']._serialized_start=1560
+  _globals['_LOADMODELRESPONSE']._serialized_end=1614
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1616
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1680
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1682
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1703
+  _globals['_MODELSERVICE']._serialized_start=2845
+  _globals['_MODELSERVICE']._serialized_end=3169
 # @@protoc_insertion_point(module_scope)

@@ -96,10 +96,12 @@ class _MissingValuesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """An error."""
     MISSING_VALUES_REPEAT_LAST: _MissingValues.ValueType  # 2
     """The last value seen."""
+    MISSING_VALUES_MASK: _MissingValues.ValueType  # 3
+    """NaN, in the inputs that accept it."""
 
 class MissingValues(_MissingValues, metaclass=_MissingValuesEnumTypeWrapper):
-    """What a missing value becomes before it is sent. Whoever turns a series into steps applies it (the
-    client library, the CLI); the server sees steps.
+    """What a missing value becomes before it is sent. Whoever turns a series into steps applies this rule and
+    the other ones about time (the client library, the CLI); the server sees steps.
     """
 
 MISSING_VALUES_UNSPECIFIED: MissingValues.ValueType  # 0
@@ -107,7 +109,85 @@ MISSING_VALUES_REFUSE: MissingValues.ValueType  # 1
 """An error."""
 MISSING_VALUES_REPEAT_LAST: MissingValues.ValueType  # 2
 """The last value seen."""
+MISSING_VALUES_MASK: MissingValues.ValueType  # 3
+"""NaN, in the inputs that accept it."""
 Global___MissingValues: typing_extensions.TypeAlias = MissingValues
+
+class _OutOfOrder:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OutOfOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OutOfOrder.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OUT_OF_ORDER_UNSPECIFIED: _OutOfOrder.ValueType  # 0
+    OUT_OF_ORDER_REFUSE: _OutOfOrder.ValueType  # 1
+    """An error."""
+    OUT_OF_ORDER_DROP: _OutOfOrder.ValueType  # 2
+    """No step; it is left out and counted."""
+
+class OutOfOrder(_OutOfOrder, metaclass=_OutOfOrderEnumTypeWrapper):
+    """What becomes of a row whose time repeats or goes back."""
+
+OUT_OF_ORDER_UNSPECIFIED: OutOfOrder.ValueType  # 0
+OUT_OF_ORDER_REFUSE: OutOfOrder.ValueType  # 1
+"""An error."""
+OUT_OF_ORDER_DROP: OutOfOrder.ValueType  # 2
+"""No step; it is left out and counted."""
+Global___OutOfOrder: typing_extensions.TypeAlias = OutOfOrder
+
+class _CalendarCycle:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CalendarCycleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CalendarCycle.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CALENDAR_CYCLE_UNSPECIFIED: _CalendarCycle.ValueType  # 0
+    CALENDAR_CYCLE_MINUTE_OF_HOUR: _CalendarCycle.ValueType  # 1
+    CALENDAR_CYCLE_HOUR_OF_DAY: _CalendarCycle.ValueType  # 2
+    CALENDAR_CYCLE_DAY_OF_WEEK: _CalendarCycle.ValueType  # 3
+    """From Monday."""
+    CALENDAR_CYCLE_DAY_OF_MONTH: _CalendarCycle.ValueType  # 4
+    CALENDAR_CYCLE_DAY_OF_YEAR: _CalendarCycle.ValueType  # 5
+
+class CalendarCycle(_CalendarCycle, metaclass=_CalendarCycleEnumTypeWrapper):
+    """A cycle of the calendar. It gives two features, the sine and the cosine of the phase within it, which are
+    named after it: hour_of_day_sin, hour_of_day_cos.
+    """
+
+CALENDAR_CYCLE_UNSPECIFIED: CalendarCycle.ValueType  # 0
+CALENDAR_CYCLE_MINUTE_OF_HOUR: CalendarCycle.ValueType  # 1
+CALENDAR_CYCLE_HOUR_OF_DAY: CalendarCycle.ValueType  # 2
+CALENDAR_CYCLE_DAY_OF_WEEK: CalendarCycle.ValueType  # 3
+"""From Monday."""
+CALENDAR_CYCLE_DAY_OF_MONTH: CalendarCycle.ValueType  # 4
+CALENDAR_CYCLE_DAY_OF_YEAR: CalendarCycle.ValueType  # 5
+Global___CalendarCycle: typing_extensions.TypeAlias = CalendarCycle
+
+class _ForecastMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ForecastModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ForecastMode.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FORECAST_MODE_UNSPECIFIED: _ForecastMode.ValueType  # 0
+    FORECAST_MODE_NONE: _ForecastMode.ValueType  # 1
+    """They cannot be."""
+    FORECAST_MODE_DIRECT: _ForecastMode.ValueType  # 2
+    """The last answer looks ahead by itself; future inputs are refused."""
+    FORECAST_MODE_FEEDBACK: _ForecastMode.ValueType  # 3
+    """Answers are fed back; what no answer gives is a future input."""
+
+class ForecastMode(_ForecastMode, metaclass=_ForecastModeEnumTypeWrapper):
+    """How the coming steps of a session are forecast."""
+
+FORECAST_MODE_UNSPECIFIED: ForecastMode.ValueType  # 0
+FORECAST_MODE_NONE: ForecastMode.ValueType  # 1
+"""They cannot be."""
+FORECAST_MODE_DIRECT: ForecastMode.ValueType  # 2
+"""The last answer looks ahead by itself; future inputs are refused."""
+FORECAST_MODE_FEEDBACK: ForecastMode.ValueType  # 3
+"""Answers are fed back; what no answer gives is a future input."""
+Global___ForecastMode: typing_extensions.TypeAlias = ForecastMode
 
 class _ModelState:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -258,6 +338,11 @@ class Model(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     MISSING_VALUES_FIELD_NUMBER: builtins.int
     TIME_COLUMN_FIELD_NUMBER: builtins.int
+    MAX_GAP_STEPS_FIELD_NUMBER: builtins.int
+    OUT_OF_ORDER_FIELD_NUMBER: builtins.int
+    CALENDAR_FIELD_NUMBER: builtins.int
+    TIME_ZONE_FIELD_NUMBER: builtins.int
+    FORECAST_MODE_FIELD_NUMBER: builtins.int
     state: Global___ModelState.ValueType
     failure: builtins.str
     """FAILED: the one line that says what is wrong with the package."""
@@ -274,6 +359,12 @@ class Model(google.protobuf.message.Message):
     missing_values: Global___MissingValues.ValueType
     time_column: builtins.str
     """Column of a file that holds the time of each row; empty when the package does not say."""
+    max_gap_steps: builtins.int
+    """Longest gap between two rows that is filled with steps whose values are missing; 0: a gap is refused."""
+    out_of_order: Global___OutOfOrder.ValueType
+    time_zone: builtins.str
+    """IANA name of the zone of times that name none, and of the calendar; empty: UTC."""
+    forecast_mode: Global___ForecastMode.ValueType
     @property
     def version(self) -> Global___ModelVersion: ...
     @property
@@ -287,6 +378,10 @@ class Model(google.protobuf.message.Message):
     @property
     def provenance(self) -> google.protobuf.struct_pb2.Struct:
         """Recipe, data hash, library versions, seed, metrics on held-out data."""
+
+    @property
+    def calendar(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___CalendarCycle.ValueType]:
+        """Cycles whose features are computed from the time of a step instead of being read."""
 
     def __init__(
         self,
@@ -307,9 +402,14 @@ class Model(google.protobuf.message.Message):
         provenance: google.protobuf.struct_pb2.Struct | None = ...,
         missing_values: Global___MissingValues.ValueType = ...,
         time_column: builtins.str = ...,
+        max_gap_steps: builtins.int = ...,
+        out_of_order: Global___OutOfOrder.ValueType = ...,
+        calendar: collections.abc.Iterable[Global___CalendarCycle.ValueType] | None = ...,
+        time_zone: builtins.str = ...,
+        forecast_mode: Global___ForecastMode.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["loaded_at", b"loaded_at", "provenance", b"provenance", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "description", b"description", "device", b"device", "failure", b"failure", "inputs", b"inputs", "loaded_at", b"loaded_at", "missing_values", b"missing_values", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "time_column", b"time_column", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_exactness", b"batch_exactness", "batch_exactness_detail", b"batch_exactness_detail", "cadence_s", b"cadence_s", "calendar", b"calendar", "description", b"description", "device", b"device", "failure", b"failure", "forecast_mode", b"forecast_mode", "inputs", b"inputs", "loaded_at", b"loaded_at", "max_gap_steps", b"max_gap_steps", "missing_values", b"missing_values", "out_of_order", b"out_of_order", "outputs", b"outputs", "provenance", b"provenance", "state", b"state", "state_bytes", b"state_bytes", "states", b"states", "time_column", b"time_column", "time_zone", b"time_zone", "version", b"version"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 

@@ -1,0 +1,151 @@
+"""The rows of a CSV file as steps, one by one, so that a file of any length can be streamed.
+
+The columns are found by the names of the features; what becomes of times and missing values is the
+`StepMaker`'s to say. A row that cannot be a step is refused with its number, and reading may go on after
+it: the caller decides. Rows count from 1, the header not counted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.model.parsing import parse_cell, parse_time
+from tidegate.model.steps import StepMaker, Steps
+from tidegate.model.time_rules import FeatureInput, TimeRules, feature_names
+from tidegate.tensor import Array
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a file, and the steps that it makes.
+
+    Attributes:
+        number: Counts the data rows from 1.
+        steps: Those that fill the gap before the row, then its own; none where the rules drop it.
+    """
+
+    number: int
+    steps: Steps
+
+    @property
+    def time(self) -> datetime | None:
+        """The row's time in UTC; None where the file has no time column, and for a dropped row."""
+        return self.steps.times[-1] if self.steps.times else None
+
+    @property
+    def values(self) -> tuple[Array, ...]:
+        """The row's own values: per input an array of `step_shape`. A dropped row has none: IndexError."""
+        return tuple(values[-1] for values in self.steps.values)
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """Features whose cell was missing and was filled or masked."""
+        return self.steps.filled
+
+
+class RowReader(Iterator[Row]):
+    """The steps of a CSV file, row by row.
+
+    Iterating raises InvalidRequest for a row that is refused; the next row is then still to be had.
+    Not thread-safe.
+
+    Attributes:
+        header: The file's column names.
+        time_text: The time of the newest row as the file has it, refused or not; "" where it has none.
+        num_rows: Rows read so far, refused and dropped ones too.
+    """
+
+    def __init__(
+        self, lines: Iterable[str], inputs: Sequence[FeatureInput], rules: TimeRules, *, source: str
+    ) -> None:
+        """Read the header.
+
+        Args:
+            lines: The file, or whatever yields its lines.
+            inputs: The model's inputs, whose features are columns or come from the calendar.
+            rules: The model's rules about time.
+            source: What to call the file in an error.
+
+        Raises:
+            ConfigError: The file is empty, a column is missing or there twice, or an input cannot come
+                from columns.
+        """
+        self._records = csv.reader(_without_mark(lines))
+        self._source = source
+        self.header = tuple(name.strip() for name in next(self._records, []))
+        if not self.header:
+            raise ConfigError(f"{source}: expected a header with column names, got an empty file")
+        self._maker = StepMaker(inputs, rules)
+        names = {name for spec in inputs for name in feature_names(spec)}
+        needed = [n for spec in inputs for n in feature_names(spec) if n not in rules.computed_features]
+        self._positions = {name: self._position(name) for name in needed}
+        self._zone = rules.zone
+        self._time_position = None
+        if rules.column in self.header or rules.computed_features & names:
+            self._time_position = self._position(rules.column)
+        self.num_rows = 0
+        self.time_text = ""
+
+    @property
+    def num_filled(self) -> int:
+        """Steps that filled gaps between rows so far."""
+        return self._maker.num_filled
+
+    @property
+    def num_dropped(self) -> int:
+        """Rows dropped so far, because their times repeated or went back."""
+        return self._maker.num_dropped
+
+    def __next__(self) -> Row:
+        """The next row.
+
+        Raises:
+            InvalidRequest: The row cannot be a step: cells are missing, not numbers or not finite, or its
+                time does not follow. Names the row and the column.
+        """
+        self.time_text = ""
+        self.num_rows += 1
+        record = self._next_record()
+        self.time_text = self._stamp(record)
+        if len(record) != len(self.header):
+            raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
+        try:
+            time = None if self._time_position is None else parse_time(self.time_text, self._zone)
+            steps = self._maker.make(
+                time, lambda name, dtype: parse_cell(record[self._positions[name]], dtype)
+            )
+        except InvalidRequest as error:
+            raise self._refusal(str(error)) from None
+        return Row(self.num_rows, steps)
+
+    def _stamp(self, record: Sequence[str]) -> str:
+        position = self._time_position
+        return "" if position is None or position >= len(record) else record[position]
+
+    def _next_record(self) -> list[str]:
+        try:
+            return next(record for record in self._records if record)
+        except csv.Error as error:
+            raise self._refusal(str(error)) from None
+        except StopIteration:
+            self.num_rows -= 1
+            raise
+
+    def _position(self, name: str) -> int:
+        if self.header.count(name) != 1:
+            problem = "more than once" if name in self.header else "no such column"
+            raise ConfigError(f"{self._source}: column {name!r}: {problem}; got {', '.join(self.header)}")
+        return self.header.index(name)
+
+    def _refusal(self, problem: str) -> InvalidRequest:
+        return InvalidRequest(f"row {self.num_rows}: {problem}")
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the byte order mark that some programs write first."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix("\ufeff")
