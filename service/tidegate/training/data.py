@@ -162,7 +162,7 @@ def split_series(series: Series, recipe: Recipe) -> Split:
     horizon = recipe.forecast.max_horizon_steps
     run = recipe.training.run_chunks * recipe.training.chunk_steps
     needed = {
-        "train": max(recipe.network.lags[-1], run) + horizon,
+        "train": max(recipe.network.reach_steps, run) + horizon,
         "validation": horizon + 1,
         "test": horizon + 1,
     }

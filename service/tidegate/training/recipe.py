@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tidegate.config import first_problem
 from tidegate.errors import ConfigError
@@ -99,6 +107,28 @@ class DataRecipe(_Strict):
         return tuple(self.columns[position].unit for position in self.target_positions)
 
 
+class LinearRecipe(_Strict):
+    """A linear forecast from a window of past values, solved in closed form on the training rows."""
+
+    window: Annotated[int, Field(ge=2, le=10_000)]
+    """Values of each column that it looks at; every session carries them."""
+
+    ridge: Positive = 0.01
+    """Keeps the weights of the next step's forecast small."""
+
+    far_ridge: Positive = 0.3
+    """The same for the furthest horizon; those between lie between."""
+
+    own_ridge: Positive = 100.0
+    """Keeps each target's weights near those that all share; as a multiple of the ridge."""
+
+    shared_ridge: Positive = 0.1
+    """Keeps the weights of the other columns' changes and of the calendar small."""
+
+    cell_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """How much the cells' forecast counts in the average of the two."""
+
+
 class NetworkRecipe(_Strict):
     """The shape of the network."""
 
@@ -113,6 +143,17 @@ class NetworkRecipe(_Strict):
     """How many steps back the values lie that the current one is compared with. The longest decides how
     many values each session carries."""
 
+    means: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Lengths of the windows, the current value included, with whose means the current value is compared
+    too. Their graphs take one step at a time."""
+
+    shared: bool = False
+    """One set of weights for all columns: the cells run on each column by itself, and know which it is. For
+    many columns of one kind."""
+
+    calendar_bins: bool = False
+    """The cells see the calendar's cycles by bins (24 for the hour of the day) and not as sine and cosine."""
+
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the head's inputs that are hidden from it at random while training."""
 
@@ -123,6 +164,10 @@ class NetworkRecipe(_Strict):
     sessions whose levels and swings differ from those of the training rows; their graphs take one step at
     a time."""
 
+    normalise_by: Literal["level", "change"] = "level"
+    """The scale is that of the distances from the mean, or that of the changes from step to step, which does
+    without a mean."""
+
     normalise_steps: Annotated[int, Field(ge=2, le=10_000_000)] = 500
     """Memory of the session's own mean and scale, in steps."""
 
@@ -130,12 +175,26 @@ class NetworkRecipe(_Strict):
     """The cells see each value's distance from the mean as well as its changes. For series that keep coming
     back to their level; not for one with a trend, whose level is always new."""
 
-    @field_validator("lags")
+    linear: LinearRecipe | None = None
+    """A linear forecast that the cells' own is averaged with."""
+
+    @field_validator("lags", "means")
     @classmethod
-    def _ascending(cls, lags: tuple[int, ...]) -> tuple[int, ...]:
-        if list(lags) != sorted(set(lags)):
-            raise ValueError(f"expected ascending lags, each once, got {list(lags)}")
-        return lags
+    def _ascending(cls, steps: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if list(steps) != sorted(set(steps)):
+            raise ValueError(f"expected ascending {info.field_name}, each once, got {list(steps)}")
+        return steps
+
+    @model_validator(mode="after")
+    def _level_is_known(self) -> NetworkRecipe:
+        if self.sees_level and self.normalise != "fixed" and self.normalise_by == "change":
+            raise ValueError("sees_level: needs normalise_by = 'level', which keeps a mean")
+        return self
+
+    @property
+    def reach_steps(self) -> int:
+        """How far back the network looks beside its cells."""
+        return max(self.lags[-1], *self.means, self.linear.window if self.linear else 0)
 
 
 class ForecastRecipe(_Strict):
@@ -156,20 +215,27 @@ class ForecastRecipe(_Strict):
     )
     """An odd number of levels, ascending, with 0.5 in the middle."""
 
+    calibrate: bool = False
+    """Once the weights are found, scale the distances between quantiles so that each level holds over the
+    training and validation rows."""
+
     season_steps: Count
-    """Steps in a season; the forecast is compared with the value one season before its target."""
+    """Steps in a season; the forecast is compared with the newest known value that lies whole seasons before
+    its target."""
 
     @model_validator(mode="after")
     def _fits(self) -> ForecastRecipe:
         levels = list(self.quantile_levels)
         if levels != sorted(set(levels)) or len(levels) % 2 == 0 or levels[len(levels) // 2] != 0.5:
             raise ValueError(f"quantile_levels: expected ascending levels around 0.5, got {levels}")
-        if self.max_horizon_steps > self.season_steps:
-            raise ValueError(
-                f"max_horizon_steps: expected at most season_steps ({self.season_steps}), because the season before"
-                f" the target must be known, got {self.max_horizon_steps}"
-            )
         return self
+
+
+class AnomalyRecipe(_Strict):
+    """An output `anomaly`: how unlikely each value was under the forecast of the step before, from 0 to 1."""
+
+    smallest_width: Positive = 0.001
+    """Quantiles closer than this share of the usual change count as so far apart."""
 
 
 class TrainingRecipe(_Strict):
@@ -212,6 +278,7 @@ class Recipe(_Strict):
     data: DataRecipe
     network: NetworkRecipe = NetworkRecipe()
     forecast: ForecastRecipe
+    anomaly: AnomalyRecipe | None = None
     training: TrainingRecipe = TrainingRecipe()
 
     @model_validator(mode="after")
@@ -221,6 +288,10 @@ class Recipe(_Strict):
             raise ValueError(
                 f"forecast.mode: 'rollout' feeds every column back, so all must be targets; {rest[0]!r} is none"
             )
+        if self.anomaly is not None and len(self.forecast.quantile_levels) < 3:
+            raise ValueError("anomaly: needs at least three forecast.quantile_levels")
+        if self.network.calendar_bins and not self.data.time.calendar:
+            raise ValueError("network.calendar_bins: needs data.time.calendar")
         return self
 
     @property

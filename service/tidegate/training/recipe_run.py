@@ -75,7 +75,7 @@ def run_recipe(
 def _provenance(file: RecipeFile, series: Series, scores: dict[str, Scores]) -> dict[str, Any]:
     return {
         "recipe_sha256": hashlib.sha256(file.text.encode()).hexdigest(),
-        "recipe": file.recipe.model_dump(mode="json"),
+        "recipe": file.recipe.model_dump(mode="json", exclude_none=True),
         "data_sha256": series.sha256,
         **_times(series),
         "torch": torch.__version__.split("+")[0],

@@ -20,9 +20,13 @@ from torch import Tensor
 
 from tidegate.tensor import Array
 from tidegate.training.building import build_network
+from tidegate.training.calibrating import calibrate_anomaly, calibrate_widths
 from tidegate.training.data import Series, Split
-from tidegate.training.networks import Forecaster, Made
+from tidegate.training.networks import Forecaster
 from tidegate.training.recipe import Recipe, TrainingRecipe
+
+BLOCK_STEPS = 1024
+"""Steps of a long series that are run at once, for the memory that their windows take."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,17 @@ def train(
         torch.manual_seed(recipe.training.seed)
         network = build_network(recipe, series, split)
         _fit(network, recipe, series, split, report)
+        _calibrate(network.eval(), recipe, series, split)
     return network.eval()
+
+
+def _calibrate(network: Forecaster, recipe: Recipe, series: Series, split: Split) -> None:
+    if recipe.forecast.calibrate:
+        rows = slice(recipe.network.reach_steps, split.validation.stop)
+        calibrate_widths(network, recipe, forecast_rows(network, series, rows), series, rows)
+    if recipe.anomaly is not None:
+        rows = split.validation
+        calibrate_anomaly(network, forecast_rows(network, series, rows), series, rows)
 
 
 def forecast_rows(network: Forecaster, series: Series, rows: slice) -> Array:
@@ -69,17 +83,22 @@ def forecast_rows(network: Forecaster, series: Series, rows: slice) -> Array:
     Returns:
         [rows, K, Q] or, for several targets, [rows, M, K, Q], float32.
     """
-    forecasts: Array = make_rows(network, series, rows).forecasts.numpy()
+    forecasts: Array = _made(network, series, rows)[0].numpy()
     return forecasts
 
 
-def make_rows(network: Forecaster, series: Series, rows: slice) -> Made:
-    """What a network that began at row 0 makes at each of `rows`; tensors without their batch axis."""
+def _made(network: Forecaster, series: Series, rows: slice) -> tuple[Tensor, Tensor]:
+    """Forecasts and the unit of errors at each of `rows`, from a session begun at row 0."""
+    found = []
+    state = network.initial_state(1)
     with torch.no_grad():
-        x = torch.from_numpy(series.values[None, : rows.stop])
-        made = network.make(x, *network.initial_state(1))
-    unit = made.unit[0, rows.start :] if made.unit.dim() > made.forecasts.dim() - 2 else made.unit
-    return made._replace(forecasts=made.forecasts[0, rows.start :], unit=unit)
+        for x in torch.split(torch.from_numpy(series.values[None, : rows.stop]), BLOCK_STEPS, 1):
+            made = network.make(x, *state)
+            state = made.states
+            unit = made.unit.expand(made.trained.shape[:-1])
+            found.append((made.outputs[0][0], unit[0]))
+    forecasts, units = (torch.cat(parts)[rows.start :] for parts in zip(*found, strict=True))
+    return forecasts, units
 
 
 def quantile_loss(forecasts: Tensor, future: Tensor, counts: Tensor, levels: Tensor, unit: Tensor) -> Tensor:
@@ -150,7 +169,7 @@ def _train_epoch(
     losses = []
     for values, future, counts in runs.chunks():
         made = network.make(values, *state)
-        loss = quantile_loss(made.forecasts, future, counts, levels, made.unit)
+        loss = quantile_loss(made.trained, future, counts, levels, made.unit)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), plan.max_gradient_norm)
@@ -162,9 +181,9 @@ def _train_epoch(
 
 def _validation_loss(network: Forecaster, series: Series, rows: slice, levels: Tensor) -> float:
     network.eval()
-    made = make_rows(network, series, rows)
-    future, counts = (torch.from_numpy(a) for a in series.futures(made.forecasts.shape[-2], rows))
-    return quantile_loss(made.forecasts, future, counts, levels, made.unit).item()
+    forecasts, unit = _made(network, series, rows)
+    future, counts = (torch.from_numpy(a) for a in series.futures(forecasts.shape[-2], rows))
+    return quantile_loss(forecasts, future, counts, levels, unit).item()
 
 
 def _learning_rate(plan: TrainingRecipe, epoch: int) -> float:
