@@ -58,7 +58,7 @@ def score(forecasts: Array, series: Series, rows: slice, *, season_steps: int) -
             [rows, M, K, Q], ascending over the last axis.
         series: What happened.
         rows: The split; only futures inside it count.
-        season_steps: Length of a season; at least K.
+        season_steps: Length of a season.
     """
     num_horizons, num_quantiles = forecasts.shape[-2:]
     future, counts = series.futures(num_horizons, rows)
