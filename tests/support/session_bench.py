@@ -34,6 +34,7 @@ LIMITS = SessionLimits(
     expire_after_s=100_000.0,
     checkpoint_age_s=5.0,
     checkpoint_bytes_per_s=1 << 30,
+    sequence_durability="before-answer",
     retry_after_s=2.5,
 )
 MAX_SESSIONS = 6
