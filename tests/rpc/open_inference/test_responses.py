@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.open_inference import infer_request, manifest_of, outputs_of, parameters_of
+from support.open_inference_messages import infer_request, manifest_of, outputs_of, parameters_of
 from tidegate.errors import InvalidRequest, Unsupported, WrongStep
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.open_inference.layouts import lay_out

@@ -84,11 +84,11 @@ class InferConnection:
     async def _run_windows(self, call: InferCall) -> None:
         response = pb.ModelStreamInferResponse()
         try:
-            await self._inference.run_windows(call, self._stream.source, response.infer_response)
+            num_bytes = await self._inference.run_windows(call, self._stream.source, response.infer_response)
         except Exception as error:
             self._refuse(call.message, error)
         else:
-            self._send(response.infer_response, response)
+            self._flow.send(response, num_bytes, completes=True)
 
     def _reply(self, call: InferCall, outcome: Outcome) -> None:
         if self._flow.closed:
@@ -97,16 +97,14 @@ class InferConnection:
             self._refuse(call.message, outcome)
             return
         response = pb.ModelStreamInferResponse()
-        answer = response.infer_response
         try:
-            call.fill(answer, outcome.model.manifest, outcome.outputs, outcome.first_step)
+            num_bytes = call.fill(
+                response.infer_response, outcome.model.manifest, outcome.outputs, outcome.first_step
+            )
         except Exception as error:
             self._refuse(call.message, error)
         else:
-            self._send(answer, response)
-
-    def _send(self, answer: pb.ModelInferResponse, response: pb.ModelStreamInferResponse) -> None:
-        self._flow.send(response, sum(map(len, answer.raw_output_contents)), completes=True)
+            self._flow.send(response, num_bytes, completes=True)
 
     def _refuse(self, message: pb.ModelInferRequest, error: Exception) -> None:
         """Tell the client of a refused request; the stream stays open."""

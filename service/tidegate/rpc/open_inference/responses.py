@@ -48,7 +48,7 @@ def fill_answer(
     chosen: Sequence[int],
     *,
     has_time: bool,
-) -> None:
+) -> int:
     """Write outputs into an empty response.
 
     Args:
@@ -57,7 +57,11 @@ def fill_answer(
         outputs: One array per model output, `[B, T, step_shape...]`.
         chosen: Positions of those that are wanted, in the order in which they are.
         has_time: The shapes have the time axis; else T is 1.
+
+    Returns:
+        Bytes of the outputs.
     """
+    num_bytes = 0
     response.model_name = layout.manifest.name
     response.model_version = layout.manifest.version
     for index in chosen:
@@ -65,6 +69,8 @@ def fill_answer(
         shape = values.shape if has_time else (values.shape[0], *values.shape[2:])
         response.outputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
         response.raw_output_contents.append(values.tobytes())
+        num_bytes += values.nbytes
+    return num_bytes
 
 
 def fill_sequence(response: pb.ModelInferResponse, sequence_id: int | str, first_step: int) -> None:
