@@ -60,13 +60,16 @@ class Inference:
         call.fill(response, outcome.model.manifest, outcome.outputs, outcome.first_step)
         return response
 
-    async def run_windows(self, call: InferCall, source: Source, response: pb.ModelInferResponse) -> None:
+    async def run_windows(self, call: InferCall, source: Source, response: pb.ModelInferResponse) -> int:
         """Answer a stateless request.
 
         Args:
             call: The request.
             source: Where it comes from.
             response: Is filled.
+
+        Returns:
+            Bytes of the outputs in it.
 
         Raises:
             TidegateError: It was refused.
@@ -85,7 +88,7 @@ class Inference:
                 )
         finally:
             self._manager.budget.give_back(call.num_bytes)
-        call.fill(response, model.manifest, outputs)
+        return call.fill(response, model.manifest, outputs)
 
     def submit(self, call: InferCall, source: Source, reply: Reply) -> None:  # noqa: ARG002
         """Queue a request of a sequence.
