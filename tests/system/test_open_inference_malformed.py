@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -21,7 +21,7 @@ from support.ids import new_id
 from support.metrics import value
 from support.odd_models import custom_package
 from support.onnx_models import lstm_package
-from support.open_inference import answer_in, request
+from support.open_inference import Answer, answer_in, request
 from support.raw_stream import Floats
 from support.server import ServerProcess
 from tidegate.model.manifest import InputSpec, OutputSpec, StatePair
@@ -125,6 +125,10 @@ class Door:
             return codes, _code(error)
         return codes, ""
 
+    def answer(self, message: pb.ModelInferRequest) -> Answer:
+        """The answer to a request that is good."""
+        return answer_in(self._stub.ModelInfer(message, timeout=TIMEOUT_S))
+
     def neighbour_steps(self) -> None:
         """The neighbour's next step."""
         step = len(self._answers)
@@ -134,7 +138,7 @@ class Door:
             start=step == 0,
             step=step if step % 2 else None,
         )
-        answer = answer_in(self._stub.ModelInfer(message, timeout=TIMEOUT_S))
+        answer = self.answer(message)
         assert answer.first_step == step
         self._answers.append(answer.y[0])
 
@@ -142,7 +146,7 @@ class Door:
         """Its answers are those of a window of the same steps, bit for bit."""
         self.neighbour_steps()
         count = len(self._answers)
-        window = answer_in(self._stub.ModelInfer(request(self._x[:count]), timeout=TIMEOUT_S))
+        window = self.answer(request(self._x[:count]))
         assert np.stack(self._answers).tobytes() == window.y.tobytes()
 
 
@@ -199,6 +203,29 @@ def test_bytes_that_are_no_message_get_a_canonical_error(door: Door, raw: bytes)
 
     assert {*codes, end} <= CANONICAL | {""}
     door.neighbour_steps()
+
+
+TENSOR_FIELDS = [name for name in broken.FIELDS if name.startswith(("inputs", "outputs", "raw"))]
+
+
+@settings(quick, max_examples=60)
+@given(message=broken.requests(TENSOR_FIELDS, most=3))
+def test_a_request_that_is_refused_leaves_its_sequence_as_it_was(
+    door: Door, message: pb.ModelInferRequest
+) -> None:
+    message.model_name = "lstm"
+    victim = new_id("victim")
+    x = np.random.default_rng(2).normal(0, 1, (3, 3)).astype(np.float32)
+    before = door.answer(request(x[:1], sequence=victim, start=True))
+    message.parameters.clear()
+    message.parameters["sequence_id"].string_param = victim
+    assume(door.infer(message))
+
+    after = door.answer(request(x[1:], sequence=victim, end=True))
+
+    assert after.first_step == 1
+    window = door.answer(request(x))
+    assert np.concatenate([before.y, after.y]).tobytes() == window.y.tobytes()
 
 
 def test_a_message_over_the_limit_is_refused(door: Door) -> None:
