@@ -61,7 +61,7 @@ class InferCall:
         self.sequence = None if sequence_id is None else SequenceKey(message.model_name, sequence_id)
         self._layouts = layouts
         self._layout: ModelLayout | None = None
-        self._chosen: Sequence[int] = ()
+        self._chosen: tuple[int, ...] = ()
         self._has_time = False
 
     def read_inputs(self, manifest: Manifest) -> list[Array]:
