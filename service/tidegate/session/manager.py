@@ -107,8 +107,9 @@ class SessionManager:
         self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
         self._intake = Intake(checkpointer, limits)
         self.sequences = SequenceDoor(
-            pool, registry, keeper, checkpointer, self.holds, self.creator, self.returner, limits, metrics
-        )
+            pool, registry, keeper, checkpointer, self.passivator, self.holds, self.creator, self.returner,
+            limits, metrics,
+        )  # fmt: skip
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
@@ -280,6 +281,7 @@ class SessionManager:
         """Raise AssertionError if the books do not add up."""
         for table in self.registry.tables():
             table.check_integrity()
+        self.sequences.check_integrity()
         assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
 
 

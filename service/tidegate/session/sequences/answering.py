@@ -32,14 +32,18 @@ class Answers:
         gathering: Their requests.
     """
 
-    def __init__(self, table: SessionTable, withhold: Withhold | None) -> None:
+    def __init__(
+        self, table: SessionTable, withhold: Withhold | None, count_repeat: Callable[[], None]
+    ) -> None:
         """Answer for a version.
 
         Args:
             table: Its sessions.
             withhold: Takes answers that must not leave yet, to end their rows later; None if none must wait.
+            count_repeat: Told of every request that is answered without being applied again.
         """
         self.table = table
+        self._count_repeat = count_repeat
         self.gathering = Gathering(table, on_part=self._take, repeat=self._repeat, refuse=_refuse)
         self._withhold = withhold
 
@@ -100,7 +104,11 @@ class Answers:
         else:
             self.end(row, error)
 
-    def _repeat(self, row: Row) -> None:
+    def _repeat(self, row: Row, of: Row | None) -> None:
+        self._count_repeat()
+        if of is not None:
+            of.repeated_by(row)
+            return
         kept = self.table.sequences.answer(row.slot)
         assert kept is not None, "what is repeated is not kept"
         row.end(kept_outcome(self.table.model, kept))

@@ -15,6 +15,7 @@ from tidegate.session.creating import Creator
 from tidegate.session.holds import Holds
 from tidegate.session.keeper import StoreKeeper
 from tidegate.session.limits import SessionLimits
+from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
 from tidegate.session.returning import Returner
 from tidegate.session.sequences.answering import Answers
@@ -38,6 +39,7 @@ class SequenceDoor:
         registry: Registry,
         keeper: StoreKeeper,
         checkpointer: Checkpointer,
+        passivator: Passivator,
         holds: Holds,
         creator: Creator,
         returner: Returner,
@@ -48,13 +50,14 @@ class SequenceDoor:
         is_early = limits.sequence_durability == "background"
         self._registry = registry
         self._holds = holds
+        self._metrics = metrics
         self._is_stopping = False
         self._answers: dict[SessionTable, Answers] = {}
         self._ender = Ender(registry, keeper, checkpointer)
-        entry = Entry(registry, keeper, creator, returner, runs_ahead=keeper.is_durable and is_early)
-        self._turns = Turns(
-            pool, registry, keeper, entry, self._ender, self._answers_of, limits, metrics
-        )  # fmt: skip
+        entry = Entry(
+            registry, keeper, passivator, creator, returner, limits, runs_ahead=keeper.is_durable and is_early
+        )
+        self._turns = Turns(pool, registry, keeper, entry, self._ender, self._answers_of, limits, metrics)
         self._lines = Lines(holds, self._turns.serve, self._ender.leave_unsaved)
         self._turns.leave_if_spoilt = self._lines.leave_if_spoilt
         self._storing = Storing(checkpointer, keeper, self._lines.spoilt)
@@ -81,6 +84,11 @@ class SequenceDoor:
         """Delete ended sequences that the store could not delete before."""
         await self._ender.finish_all()
 
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the books do not add up."""
+        for answers in self._answers.values():
+            answers.gathering.check_integrity()
+
     def forget(self, model: LoadedModel) -> None:
         """A version without sessions is unloaded."""
         self._answers.pop(self._registry.table_of(model), None)
@@ -100,5 +108,6 @@ class SequenceDoor:
     def _answers_of(self, table: SessionTable) -> Answers:
         answers = self._answers.get(table)
         if answers is None:
-            answers = self._answers[table] = Answers(table, self._withhold)
+            repeats = self._metrics.sequence_repeats.labels(table.key.name)
+            answers = self._answers[table] = Answers(table, self._withhold, repeats.inc)
         return answers

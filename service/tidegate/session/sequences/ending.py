@@ -55,6 +55,21 @@ class Ender:
         table.frozen[slot] = True
         await self._delete_and_leave(place)
 
+    async def end_for_another(self, place: Place) -> None:
+        """End a sequence in memory that has nothing at work, for one that begins under its id.
+
+        Raises:
+            StoreUnavailable: The store keeps it, so it goes on.
+        """
+        table, slot = place
+        table.frozen[slot] = True
+        try:
+            await self._deletions.ask(table.number.item(slot))
+        except BaseException:
+            table.frozen[slot] = False
+            raise
+        self._leave(place)
+
     async def leave_unsaved(self, session_id: str) -> None:
         """Have a spoilt sequence leave memory; the store has it as it was before, if it had begun by then."""
         place = self._registry.find(session_id)

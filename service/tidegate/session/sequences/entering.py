@@ -16,6 +16,8 @@ from tidegate.errors import TidegateError
 from tidegate.session.choosing import NEWEST, Reach
 from tidegate.session.creating import Creator
 from tidegate.session.keeper import StoreKeeper
+from tidegate.session.limits import SessionLimits
+from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Place, Registry
 from tidegate.session.returning import Claimant, Returner
 from tidegate.session.sequences.kept import KeptAnswer
@@ -34,8 +36,10 @@ class Entry:
         self,
         registry: Registry,
         keeper: StoreKeeper,
+        passivator: Passivator,
         creator: Creator,
         returner: Returner,
+        limits: SessionLimits,
         *,
         runs_ahead: bool,
     ) -> None:
@@ -44,17 +48,33 @@ class Entry:
         Args:
             registry: Which sessions are in memory.
             keeper: The store.
+            passivator: Makes room.
             creator: Makes sessions.
             returner: Brings sessions back.
+            limits: The operator's settings.
             runs_ahead: Answers leave before their states are stored, in a store that outlives the process.
         """
         self._registry = registry
         self._keeper = keeper
+        self._passivator = passivator
+        self._limits = limits
         self._creator = creator
         self._returner = returner
         self._runs_ahead = runs_ahead
         self._returns: Shared[StoredSession, Place | TidegateError] = Shared(self._restore)
         self._marks: Shared[int, None] = Shared(self._mark)
+
+    async def check_room(self, loaded: LoadedModel) -> None:
+        """Refuse to begin a sequence where there will be no room for it, before another is ended for it.
+
+        Raises:
+            ArenaFull: No slot is free, nor can be made so.
+        """
+        table = self._registry.table_of(loaded)
+        async with self._passivator.room:
+            await self._passivator.make_room(table, 1)
+            if not table.pool.num_free:
+                raise table.full(self._limits.retry_after_s)
 
     async def create(self, key: SequenceKey, loaded: LoadedModel) -> Place:
         """Make a sequence with the initial state.

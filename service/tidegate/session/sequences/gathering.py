@@ -38,7 +38,7 @@ class Gathering:
         table: SessionTable,
         *,
         on_part: Callable[[list[Row], Part], None],
-        repeat: Callable[[Row], None],
+        repeat: Callable[[Row, Row | None], None],
         refuse: Callable[[Row, TidegateError], None],
     ) -> None:
         """Gather for a version; its engine asks for the rows.
@@ -46,7 +46,7 @@ class Gathering:
         Args:
             table: Its sequences.
             on_part: Takes the engine's answers to the rows of a frame.
-            repeat: Answers a row with the kept answer that it repeats.
+            repeat: Answers a row like the one before it that it repeats; None for the kept answer.
             refuse: Answers a row with an error.
         """
         self._table = table
@@ -143,6 +143,13 @@ class Gathering:
         for row in mine:
             self._refuse(row, error)
 
+    def check_integrity(self) -> None:
+        """Raise AssertionError if rows are miscounted."""
+        gathered = self._table.sequences.gathered
+        rows = [*self._rows, *(row for held_back in self._held_back.values() for row in held_back)]
+        here = [row.slot for row in rows if self._table.number.item(row.slot) == row.number]
+        assert np.array_equal(np.bincount(here, minlength=len(gathered)), gathered), "rows are miscounted"
+
     def _accepts(self, row: Row, now_s: float) -> bool:
         """Whether a row goes to the engine now; else it is answered, or held back."""
         table, slot = self._table, row.slot
@@ -181,14 +188,14 @@ class Gathering:
         request_id, at_work = row.request.request_id, self._at_work.get(row.slot)
         if at_work is not None:
             last = at_work[-1]
-            if is_repeat(request_id, row.digest, last.request.request_id, last.digest):
-                last.repeated_by(row)
-                return True
-            return False
+            if not is_repeat(request_id, row.digest, last.request.request_id, last.digest):
+                return False
+            self._repeat(row, last)
+            return True
         kept = self._table.sequences.answer(row.slot)
         if kept is None or not is_repeat(request_id, row.digest, kept.request_id, kept.digest):
             return False
-        self._repeat(row)
+        self._repeat(row, None)
         return True
 
     def _accept(self, row: Row, first_step: int) -> None:

@@ -19,6 +19,7 @@ from tidegate.session.sequences.refusals import not_stored
 from tidegate.session.sequences.request import SequenceAnswer
 from tidegate.session.sequences.row import Row
 from tidegate.session.whole import begin
+from tidegate.telemetry.incidents import incident
 
 MAX_TRIES = 10
 """A state is not copied while its sequence is just about to be settled, or while somebody tries to end it."""
@@ -74,6 +75,9 @@ class Storing:
         try:
             await self._checkpointer.save(table, slots)
         except StoreUnavailable:  # said by the keeper
+            failed = True
+        except Exception as error:  # a mistake of ours must not keep answers back for ever
+            incident(error)
             failed = True
         # A sweep may be storing some of them: only what it has left alone is known not to be stored.
         await self._checkpointer.settled()

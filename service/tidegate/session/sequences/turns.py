@@ -191,6 +191,8 @@ class Turns:
             inputs = read_inputs(request, model, self._limits)
             _check_in_time(request)
             if old is not None:
+                if not (isinstance(old, Place) and old.table.model is model):
+                    await self._entry.check_room(model)
                 await self._leave_old(request, old)
             place = await self._entry.create(key, model)
         self._ender.begun(key.session_id)
@@ -213,9 +215,7 @@ class Turns:
         """End the course that a sequence was on, and tell the operator."""
         if isinstance(old, Place):
             next_step = old.next_step
-            await self._ender.end(old)
-            # A new course must not begin before the old one is gone from the store.
-            await self._ender.finish(request.key.session_id)
+            await self._ender.end_for_another(old)
         else:
             next_step = old.next_step if old.tombstone is None else old.tombstone.next_step
             await self._ender.forget(old.session_id, old.number)
@@ -228,6 +228,7 @@ class Turns:
         await self._ender.end(place)
 
     def _tell_kept(self, request: SequenceRequest, model: LoadedModel, kept: KeptAnswer) -> Outcome:
+        self._metrics.sequence_repeats.labels(request.key.model).inc()
         outcome = kept_outcome(model, kept)
         tell(request, outcome)
         return outcome
