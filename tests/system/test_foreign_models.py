@@ -3,7 +3,7 @@ also after a restart, from the states that the store has kept."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
