@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.foreign_model import ForeignModel
+from support.foreign_model import FLOAT, ForeignModel, node, onnx_bytes
 from support.foreign_models import FOREIGN_MODELS
 from support.plain_runs import draw_rows, plain_run
 from tidegate.model.package import read_package
@@ -43,3 +43,24 @@ def test_a_foreign_model_gives_every_session_what_it_gives_alone(
         assert got.tobytes() == want.tobytes()
     assert runner.exactness.exact == model.is_exact
     runner.check_integrity()
+
+
+def test_states_whose_names_sort_differently_go_where_the_manifest_says(tmp_path: Path) -> None:
+    # By name, `a` would get `last` and `b` would get `sum`.
+    nodes = [
+        node("Add", ["a", "x"], ["sum"]),
+        node("Identity", ["x"], ["last"]),
+        node("Sub", ["sum", "b"], ["y"]),
+    ]
+    row = (FLOAT, ["N", 1])
+    onnx = onnx_bytes(nodes, dict.fromkeys("xab", row), dict.fromkeys(("last", "sum", "y"), row))
+    package = read_package(
+        ForeignModel(onnx=onnx, states={"b": "last", "a": "sum"}, outputs=("y",)).package(tmp_path)
+    )
+    runner = Runner(package, OPTIONS)
+    slots = np.array([1], np.int32)
+    runner.arena.reset(slots)
+
+    [y] = runner.step(slots, [np.array([[[1], [2], [4]]], np.float32)])
+
+    assert y.ravel().tolist() == [1, 3 - 1, 7 - 2]
