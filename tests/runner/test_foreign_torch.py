@@ -100,3 +100,12 @@ def test_an_exported_module_gives_what_pytorch_gives(tmp_path: Path, make: type[
     np.testing.assert_allclose(got, expected.transpose(swap), atol=1e-6)
     assert got.tobytes() == plain_run(package, [x]).outputs[0].tobytes()
     assert runner.exactness.exact
+
+
+def test_h_and_c_swapped_show_even_where_answers_hardly_change(tmp_path: Path) -> None:
+    torch.manual_seed(SEED)
+    swapped = {"h": "c_out", "c": "h_out"}
+
+    package = ForeignModel(onnx=exported(BatchFirst()), states=swapped).package(tmp_path)
+
+    assert Runner(read_package(package), OPTIONS).exactness.looks_ahead
