@@ -99,7 +99,7 @@ class Answers:
             )
         row.pieces, row.state = [], None
         self.gathering.applied(row)
-        if isinstance(error, WrongStep) and row.request.step is None:
+        if isinstance(error, WrongStep):  # for one that was refused before it
             self.gathering.again(row)
         else:
             self.end(row, error)
