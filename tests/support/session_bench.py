@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from support.session_clients import Caller, StreamClient
+from support.waiting import until
 from tidegate.engine.pool import ModelPool, PoolOptions
 from tidegate.protocol.lifecycle import Condition
 from tidegate.repository.repository import Repository
@@ -76,7 +77,8 @@ class SessionBench:
             table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1 if by_s is None else by_s
 
     async def passivate(self, *session_ids: str) -> None:
-        """Let detached sessions be in the store only."""
+        """Let detached sessions be in the store only, once nobody works on them."""
+        await until(lambda: not set(self.manager.holds.held) & set(session_ids))
         self.grow_idle(*session_ids)
         await self.manager.tidy()
         assert not self.in_memory() & set(session_ids)

@@ -22,6 +22,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
     counter_package(repository)
     counter_package(repository, version="2")
+    counter_package(repository, name="wide", width=1024)
     lstm_package(repository)
     table_package(repository)
     return repository
