@@ -92,7 +92,7 @@ def test_steps_that_do_not_make_up_a_chunk_show_wrong_pairs_and_looking_ahead(
     )
 
     assert done.code == 1
-    assert "Either a --state pair is wrong, or the graph looks ahead" in done.err
+    assert "either a --state pair is wrong, or the graph looks ahead" in done.err
     assert not done.models.exists()
 
 

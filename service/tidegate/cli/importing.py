@@ -90,9 +90,8 @@ def _check_steps(runner: Runner) -> None:
     if runner.exactness.looks_ahead and runner.manifest.batching != "always":
         raise PackageError(
             f"{runner.manifest.label}: several steps in one run give something else than the same steps one by one, "
-            f"by up to {runner.exactness.steps_gap:.1g}. Either a --state pair is wrong, or the graph looks ahead, as "
-            "a bidirectional layer does. If it is meant to be stepped all the same, give its time axis the size 1; "
-            "if it is meant for whole windows, add --batching always"
+            f"by up to {runner.exactness.steps_gap:.1g}: either a --state pair is wrong, or the graph looks ahead, as a "
+            "bidirectional layer does, and cannot be stepped; see docs/models.md"
         )
 
 
