@@ -52,12 +52,13 @@ class SessionBench:
         store: str = "memory:",
         limits: SessionLimits = LIMITS,
         max_sessions: int = MAX_SESSIONS,
+        max_stored: int = MAX_STORED,
     ) -> None:
         self.metrics = Metrics()
         runner = RunnerOptions(max_batch_size=4, max_slice_steps=4, max_sessions=max_sessions)
         options = PoolOptions(runner=runner, max_queue_delay_us=0)
         self.pool = ModelPool(Repository(repository), options, self.metrics)
-        opened = open_store(store, full_sync=False, max_stored_sessions=MAX_STORED, max_tombstones=4)
+        opened = open_store(store, full_sync=False, max_stored_sessions=max_stored, max_tombstones=4)
         self.manager = SessionManager(self.pool, opened, limits, self.metrics)
 
     def place(self, session_id: str) -> Place:
