@@ -1,68 +1,86 @@
-"""Which steps an output file stands for, and which of them are held to be sent again."""
+"""Which steps an output file stands for, and which of them are sent again, against a foreign peer."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
+from support.peers import DurableOnAck
+from support.quick_client import client_of
 from support.row_files import reader
 from tidegate.cli.kept_answers import KeptAnswers
-from tidegate.cli.replaying import BLOCK_ROWS, AnsweredSteps, read_answered
-from tidegate.model.manifest import TimeRules
+from tidegate.cli.replaying import MAX_CALL_STEPS, count_steps, send_again
+from tidegate.errors import ConfigError
+from tidegate.model.manifest import InputSpec, TimeRules
 from tidegate.model.rows import RowReader
+from tidegate.tensor import DType
 
+X = InputSpec(name="x", dtype=DType.FLOAT32, shape=("batch", "time"))
 GAPS_REPEAT = TimeRules(column="t", cadence_s=86400, missing="repeat-last", max_gap_steps=3)
+DAYS = (1, 4, 5, 7, 8)
+VALUES = [1, 1, 1, 4, 5, 5, 7]
+"""What the first four rows are: 1, 3, 1 and 2 steps."""
 
 
 def two_gaps() -> RowReader:
-    """Rows of 1, 3, 1 and 2 steps, and one behind them."""
-    days = (1, 4, 5, 7, 8)
-    return reader("t,a\n" + "".join(f"2024-01-0{day},{day}\n" for day in days), rules=GAPS_REPEAT)
+    return reader("t,x\n" + "".join(f"2024-01-0{day},{day}\n" for day in DAYS), [X], GAPS_REPEAT)
 
 
-def held(answered: AnsweredSteps) -> list[float]:
-    values: list[float] = np.concatenate([block[0][:, 0] for block in answered.held]).tolist()
-    return values
+def sums(values: list[int]) -> list[float]:
+    """The states of a session that was fed so, from the first on."""
+    return [float(sum(values[:k])) for k in range(len(values) + 1)]
 
 
 def test_rows_are_as_many_steps_as_the_rules_make_of_them() -> None:
     rows = two_gaps()
 
-    answered = read_answered(rows, KeptAnswers(0, b"\1\1\1\1", first_step=10), stored_step=0)
-
-    assert (answered.first_step, answered.next_step) == (10, 17)
-    assert held(answered) == [1, 1, 1, 4, 5, 5, 7]
+    assert count_steps(rows, KeptAnswers(0, b"\1\1\1\1", first_step=10)) == 17
     assert next(rows).values[0] == 8
 
 
-@pytest.mark.parametrize(
-    ("stored", "first", "values"),
-    [
-        (11, 11, [1, 1, 4, 5, 5, 7]),
-        (13, 11, [1, 1, 4, 5, 5, 7]),
-        (14, 14, [5, 5, 7]),
-        (17, 17, []),
-        (99, 17, []),
-    ],
-)
-def test_only_rows_that_the_server_has_not_stored_are_held(
-    stored: int, first: int, values: list[float]
-) -> None:
-    answered = read_answered(two_gaps(), KeptAnswers(0, b"\1\1\1\1", first_step=10), stored_step=stored)
-
-    assert (answered.first_step, answered.next_step) == (first, 17)
-    assert (held(answered) if answered.held else []) == values
-
-
 def test_a_row_that_the_server_had_refused_was_no_step() -> None:
-    answered = read_answered(two_gaps(), KeptAnswers(0, b"\1\0\1", first_step=0), stored_step=0)
-
-    assert (answered.next_step, held(answered)) == (2, [1, 5])
+    assert count_steps(two_gaps(), KeptAnswers(0, b"\1\0\1", first_step=0)) == 2
 
 
-def test_many_rows_are_held_in_few_arrays() -> None:
-    rows = reader("a\n" + "1\n" * (2 * BLOCK_ROWS + 1))
+@pytest.mark.parametrize("stored", range(8))
+async def test_the_server_is_sent_what_it_lacks_from_the_middle_of_a_row_too(stored: int) -> None:
+    peer = DurableOnAck()
+    peer.states["s"] = sums(VALUES[:stored])
+    rows, kept = two_gaps(), KeptAnswers(0, b"\1\1\1\1", 0)
 
-    answered = read_answered(rows, KeptAnswers(0, b"\1" * (2 * BLOCK_ROWS + 1), 0), stored_step=0)
+    async with (
+        peer,
+        client_of(peer) as client,
+        client.session("sum", "s", next_step=7, held_from=0, ack="explicit") as session,
+    ):
+        assert session.next_step == stored
+        await send_again(rows, kept, session)
 
-    assert [len(block[0]) for block in answered.held] == [BLOCK_ROWS, BLOCK_ROWS, 1]
+        assert session.next_step == 7
+
+    assert peer.states["s"] == sums(VALUES)
+    assert next(rows).values[0] == 8
+
+
+async def test_many_rows_are_sent_in_calls_of_many_steps() -> None:
+    peer = DurableOnAck()
+    peer.states["s"] = [0.0]
+    num_rows = 2 * MAX_CALL_STEPS + 1
+
+    async with (
+        peer,
+        client_of(peer) as client,
+        client.session("sum", "s", next_step=num_rows, held_from=0, ack="explicit") as session,
+    ):
+        rows = reader("x\n" + "1\n" * num_rows, [X])
+        await send_again(rows, KeptAnswers(0, b"\1" * num_rows, 0), session)
+
+    assert peer.states["s"][-1] == num_rows
+
+
+async def test_a_session_that_stands_elsewhere_is_not_gone_on_with() -> None:
+    peer = DurableOnAck()
+    peer.states["s"] = sums(VALUES)
+
+    async with peer, client_of(peer) as client, client.session("sum", "s", ack="explicit") as session:
+        with pytest.raises(ConfigError, match=r"expected a session at step 4, .* got one at 7"):
+            await send_again(two_gaps(), KeptAnswers(0, b"\1\1", 0), session)
