@@ -164,6 +164,8 @@ async def test_windows_that_are_given_up_while_they_run_leave_nothing_behind(
         assert await free_slots(bench) == MAX_SESSIONS - 3, "slots were freed under a batch that runs"
 
     await until(lambda: not loaded.engine.is_busy)
+    totals = loaded.engine.meter.totals
+    assert (totals.refused.count, totals.answered.count) == (3, 0), "windows ran on slots that they had not"
     assert await free_slots(bench) == MAX_SESSIONS
     assert not loaded.is_in_use
     np.testing.assert_array_equal(await run(bench, counts(6, 2)), counts(6, 2).cumsum(axis=1))
@@ -204,3 +206,14 @@ async def test_windows_that_wait_for_slots_and_are_given_up_leave_the_others_the
 
     assert [isinstance(d, asyncio.CancelledError) for d in done] == [False, True, True, True, False]
     assert await free_slots(bench) == MAX_SESSIONS
+
+
+async def test_windows_take_no_room_that_was_made_for_sessions(bench: SessionBench) -> None:
+    async with bench.manager.passivator.room:
+        windows = asyncio.create_task(run(bench, counts(1, 1)))
+        await until(lambda: bench.manager.registry.tables())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not windows.done()
+
+    np.testing.assert_array_equal(await windows, counts(1, 1))
