@@ -75,6 +75,8 @@ async def test_many_rows_are_sent_in_calls_of_many_steps() -> None:
         await send_again(rows, KeptAnswers(0, b"\1" * num_rows, 0), session)
 
     assert peer.states["s"][-1] == num_rows
+    # The peer takes frames of 1000 steps, so a call is two of them.
+    assert [frame.num_steps for _, frame in peer.frames] == [1000, MAX_CALL_STEPS - 1000] * 2 + [1]
 
 
 async def test_a_session_that_stands_elsewhere_is_not_gone_on_with() -> None:

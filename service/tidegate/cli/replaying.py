@@ -52,7 +52,7 @@ async def send_again(reader: RowReader, kept: KeptAnswers, session: Session) -> 
     step, waiting, num_waiting = kept.first_step, list[Steps](), 0
     for steps in _answered(reader, kept):
         # A state may be that of any step, so the server may have some of a row's.
-        lacking = steps.since(session.next_step + num_waiting - step)
+        lacking = steps.since(session.next_step - step)
         step += steps.num_steps
         if lacking.num_steps:
             waiting.append(lacking)
