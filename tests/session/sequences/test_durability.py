@@ -151,7 +151,7 @@ async def test_an_end_is_answered_before_the_store_has_forgotten_the_sequence(li
     assert await bench.condition(FIVE) is not Condition.UNKNOWN
     again = client.step(5, 7, start=True)
     assert await again == [7]
-    assert bench.value("tidegate_sequences_restarted_total", model="counter") is None
+    assert bench.value("tidegate_sequence_restarts_total", model="counter") is None
 
 
 async def test_a_sequence_that_the_store_does_not_forget_stays_ended(lives: Lives) -> None:

@@ -16,7 +16,7 @@ FIVE = "sequence/counter/int/5"
 
 
 def restarts(bench: SessionBench) -> float | None:
-    return bench.value("tidegate_sequences_restarted_total", model="counter")
+    return bench.value("tidegate_sequence_restarts_total", model="counter")
 
 
 async def test_a_start_on_a_live_id_begins_anew_and_the_operator_is_told(
