@@ -35,6 +35,10 @@ GOALS: dict[str, Goal] = {
     "frames.efficiency": Goal("ratio", "≥", 0.85, "CPU per frame of 256: (echo + raw) ÷ server"),
     "frames.rate": Goal("ratio", "≥", 0.75, "steps/s over gRPC ÷ raw at its best batch"),
     "single.efficiency": Goal("ratio", "≥", 0.80, "CPU per message of one row: (echo + raw) ÷ server"),
+    "oip.efficiency": Goal(
+        "ratio", "≥", 0.50, "CPU per sequence request, Open Inference: (echo + raw) ÷ server"
+    ),
+    "oip.durable": Goal("ratio", "≥", 0.50, "sequence requests/s with store-before-answer ÷ without"),
     "single.latency": Goal("ratio", "≤", 1.25, "p50 of one stream ÷ (echo + raw)"),
     "single.tail": Goal("ratio", "≤", 1.5, "p99 of one stream ÷ (echo + raw)"),
     "history.tail": Goal("ratio", "≤", 2.0, "p99 of single steps beside a long history ÷ without"),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from grpc import aio
@@ -92,6 +92,25 @@ class LoadSlice:
         return float(np.percentile(self.latencies_s, percent))
 
 
+class LoadStream(Protocol):
+    """One call of a load, whatever its messages are.
+
+    Attributes:
+        stopping: Send nothing more.
+    """
+
+    stopping: bool
+
+    async def open(self, prefix: str) -> None:
+        """Do what comes before the load; `prefix` makes ids unique on the server."""
+
+    async def run(self) -> None:
+        """Keep messages in flight; once `stopping`, only wait for what is on its way."""
+
+    def cancel(self) -> None:
+        """Leave, whatever is in flight."""
+
+
 class FrameStream:
     """One stream and its frames in flight."""
 
@@ -161,14 +180,11 @@ class Load:
         open_s: Seconds that creating the sessions took.
     """
 
-    def __init__(
-        self, address: str, method: str, make_peer: Callable[[], Peer], metadata: dict[str, str]
-    ) -> None:
+    def __init__(self, address: str, method: str, metadata: dict[str, str]) -> None:
         self._channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._call: Any = self._channel.stream_stream(method)  # no serializers: bytes in, bytes out
-        self._make_peer = make_peer
         self._metadata = tuple(metadata.items())
-        self._streams: list[FrameStream] = []
+        self._streams: list[LoadStream] = []
         self.tally = Tally()
         self.open_s = 0.0
 
@@ -183,28 +199,39 @@ class Load:
     @classmethod
     async def on_server(cls, address: str, model: LstmShape, shape: LoadShape, prefix: str = "s") -> Self:
         """Connect to tidegate and create the sessions; `prefix` makes their ids unique on the server."""
-        load = cls(address, wire.METHOD, lambda: TidegatePeer(model.name, shape.rows), {})
-        await load._start(shape, model.features, prefix)
+        load = cls(address, wire.METHOD, {})
+        await load._start_frames(shape, model.features, lambda: TidegatePeer(model.name, shape.rows), prefix)
         return load
 
     @classmethod
     async def on_echo(cls, address: str, model: LstmShape, shape: LoadShape) -> Self:
         """Connect to the echo, which sends what an answer of tidegate measures."""
         size = wire.result_bytes(shape.rows, shape.steps, model.outputs)
-        metadata = {echo.REPLY_BYTES: str(size)}
-        load = cls(address, echo.METHOD, lambda: EchoPeer(shape.rows * shape.steps), metadata)
-        await load._start(shape, model.features, "")
+        load = cls(address, echo.METHOD, {echo.REPLY_BYTES: str(size)})
+        await load._start_frames(shape, model.features, lambda: EchoPeer(shape.rows * shape.steps), "")
         return load
 
-    async def _start(self, shape: LoadShape, features: int, prefix: str) -> None:
-        for number in range(shape.streams):
-            call = self._call(metadata=self._metadata)
-            self._streams.append(FrameStream(call, self._make_peer(), shape, features, number, self.tally))
+    async def start(self, make_streams: Sequence[Callable[[Any, Tally], LoadStream]], prefix: str) -> None:
+        """Begin a call for each stream, and have it do what comes before the load.
+
+        Args:
+            make_streams: Each makes a stream of its call and the tally.
+            prefix: Makes ids unique on the server.
+        """
+        self._streams += [make(self._call(metadata=self._metadata), self.tally) for make in make_streams]
         await self._channel.channel_ready()
         start_s = time.perf_counter()
         for number, stream in enumerate(self._streams):
             await stream.open(f"{prefix}-{number}")
         self.open_s = time.perf_counter() - start_s
+
+    async def _start_frames(
+        self, shape: LoadShape, features: int, make_peer: Callable[[], Peer], prefix: str
+    ) -> None:
+        def make(number: int) -> Callable[[Any, Tally], LoadStream]:
+            return lambda call, tally: FrameStream(call, make_peer(), shape, features, number, tally)
+
+        await self.start([make(number) for number in range(shape.streams)], prefix)
 
     @asynccontextmanager
     async def running(self, *, drain: bool = True) -> AsyncIterator[None]:

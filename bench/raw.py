@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ class RawWorker(Worker):
     def slice(self, batch: int, duration_s: float) -> RawSlice:
         """Run ready batches of `batch` rows for a while."""
         return RawSlice(**self.ask(batch=batch, duration_s=duration_s))
+
+
+def cpu_s_per_row(raw: RawWorker, mean_batch: float, duration_s: float) -> float:
+    """Raw CPU of a row at a batch that need not be whole: a run's cost is a straight line in between."""
+    lower, upper = floor(mean_batch), ceil(mean_batch)
+    at_lower = raw.slice(lower, duration_s / 2).cpu_s_per_row * lower
+    at_upper = raw.slice(upper, duration_s / 2).cpu_s_per_row * upper
+    share = mean_batch - lower
+    return (at_lower * (1 - share) + at_upper * share) / mean_batch
 
 
 class RawModel:

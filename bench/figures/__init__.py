@@ -15,6 +15,7 @@ from bench.figures.history import measure_history
 from bench.figures.latency import measure_latency
 from bench.figures.million import measure_million
 from bench.figures.resume import measure_resume
+from bench.figures.sequences import measure_sequences
 from bench.figures.single import measure_single
 from bench.figures.soak import measure_soak
 from bench.figures.start import measure_start
@@ -28,6 +29,7 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     measure_engine: ("engine.efficiency",),
     measure_frames: ("frames.efficiency", "frames.rate"),
     measure_single: ("single.efficiency",),
+    measure_sequences: ("oip.efficiency", "oip.durable"),
     measure_latency: ("single.latency", "single.tail"),
     measure_history: ("history.tail", "history.share"),
     measure_million: ("million.open", "million.latency", "million.memory"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from math import ceil, floor
 
 from bench.load import Load, LoadShape, LoadSlice
 from bench.models import DEFAULT
-from bench.raw import RawWorker
+from bench.raw import cpu_s_per_row
 from bench.setting import Setting
 
 SHAPE = LoadShape(streams=64, in_flight=1, rows=1, sessions=64 * 156)
@@ -32,7 +31,7 @@ async def measure_single(setting: Setting) -> None:
                 after = await asyncio.to_thread(server.batches)
                 batches.append((after.rows - before.rows) / (after.runs - before.runs))
                 echoed.append(await echo_load.measure(durations.slice_s, durations.warmup_s, echo.cpu_s))
-                raw_s.append(await asyncio.to_thread(_cpu_s_per_row, raw, batches[-1], durations.raw_s))
+                raw_s.append(await asyncio.to_thread(cpu_s_per_row, raw, batches[-1], durations.raw_s))
     setting.found(
         "single.efficiency",
         [(e.cpu_s_per_frame + r) / o.cpu_s_per_frame for o, e, r in zip(ours, echoed, raw_s, strict=True)],
@@ -46,12 +45,3 @@ async def measure_single(setting: Setting) -> None:
         echo_cores_busy=[e.server_cpu_s / e.wall_s for e in echoed],
         load_cores_busy=[o.load_cpu_s / o.wall_s for o in ours],
     )
-
-
-def _cpu_s_per_row(raw: RawWorker, mean_batch: float, duration_s: float) -> float:
-    """Raw CPU of a row at a batch that need not be whole: a run's cost is a straight line in between."""
-    lower, upper = floor(mean_batch), ceil(mean_batch)
-    at_lower = raw.slice(lower, duration_s / 2).cpu_s_per_row * lower
-    at_upper = raw.slice(upper, duration_s / 2).cpu_s_per_row * upper
-    share = mean_batch - lower
-    return (at_lower * (1 - share) + at_upper * share) / mean_batch

@@ -213,6 +213,7 @@ def _session_limits(settings: ServerSettings) -> SessionLimits:
         expire_after_s=settings.expire_after_s,
         checkpoint_age_s=settings.checkpoint_age_s,
         checkpoint_bytes_per_s=settings.checkpoint_bytes_per_s,
+        sequence_durability=settings.sequence_durability,
         retry_after_s=settings.load_retry_s,
     )
 

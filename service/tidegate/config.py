@@ -77,6 +77,9 @@ class ServerSettings(BaseSettings):
     checkpoint_bytes_per_s: Annotated[int, Field(ge=65536)] = 64 * 1024 * 1024
     """Most state that is stored in a second. What does not fit makes checkpoints older, see `tidegate_checkpoint_age_seconds`."""
 
+    sequence_durability: Literal["before-answer", "background"] = "before-answer"
+    """When answers to sequences of the Open Inference door leave. `before-answer`: once the state that they led to is stored; all that wait share a commit, and no crash repeats or loses a step. `background`: at once, and states are stored as all others; a sequence that may have lost answered steps in a crash is then refused with DATA_LOSS instead of going on wrong. Without a store that outlives the process there is nothing to wait for."""
+
     max_stored_sessions: Count = 10_000_000
     """Sessions that the store may know, those in memory included; past them none is created."""
 

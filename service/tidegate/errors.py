@@ -31,9 +31,9 @@
   + ConfigError           INVALID_ARGUMENT     change the settings
   + InternalError         INTERNAL             quote `incident_id` to the operator
 
-An error is raised where it is found and mapped to the wire in one place, `rpc/`; the client turns
-it back into the same class by its `reason`. An error knows the facts that a program needs to go on
-(`expected_step`, `next_step`, ...); the text is for people and names field, expected and got.
+An error is raised where it is found and mapped to the wire in one place, `rpc/`; the client turns it back into the
+same class by its `reason`. An error knows the facts that a program needs to go on (`expected_step`, ...); the text
+is for people and names field, expected and got.
 """
 
 from __future__ import annotations
@@ -252,10 +252,7 @@ class StoreUnavailable(TidegateError):
 
     code = "UNAVAILABLE"
     reason = "STORE_UNAVAILABLE"
-
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    retry_after_s = 1.0
 
 
 class ConnectionLost(TidegateError):

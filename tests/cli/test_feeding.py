@@ -9,7 +9,7 @@ from support.quick_client import client_of
 from tidegate.cli.answers import AnswerFile, AnswerLayout
 from tidegate.cli.feeding import Feeder
 from tidegate.cli.kept_answers import KeptAnswers
-from tidegate.cli.replaying import read_answered, send_again
+from tidegate.cli.replaying import send_again
 from tidegate.cli.rows import row_reader
 
 ROWS = ["x\n", "1\n", "2\n", "3\n"]
@@ -27,7 +27,7 @@ async def test_a_run_that_finds_all_rows_answered_waits_until_they_are_stored() 
     ):
         answers = AnswerFile(io.StringIO(), AnswerLayout(session.model.outputs, None), has_header=True)
         reader = row_reader(session.model, ROWS, source="rows")
-        await send_again(read_answered(reader, KeptAnswers(0, b"\1\1\1", 0), stored_step=0), session)
+        await send_again(reader, KeptAnswers(0, b"\1\1\1", 0), session)
         await Feeder(session, reader, answers, skips_bad_rows=False).feed(1)
 
         assert (peer.acks, session.durable_step) == ({"s": 3}, 3)

@@ -21,6 +21,8 @@ from support.foreign_tensors import (
 from support.importing import STATE, Done, Import
 from tidegate.model.package import read_package
 
+TWO_WAYS = ("--state", "c=c_out", "--dim")
+
 
 def questions(done: Done) -> list[str]:
     """The flags that are asked for, each without its explanation."""
@@ -151,20 +153,21 @@ def test_a_state_may_be_the_answer(importing: Import) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "manner"),
+    ("model", "flags", "verdict", "manner"),
     [
-        (not_exact(), (), "one row and one step (the graph has no time axis)"),
-        (not_exact(), ("--batching", "always"), "many rows and one step (the graph has no time axis)"),
-        (bidirectional(), ("--state", "c=c_out", "--dim", "T=time"), "many rows and one step"),
+        (not_exact(), (), "no", "one row and one step (the graph has no time axis)"),
+        (not_exact(), ("--batching", "always"), "no", "many rows and one step (the graph has no time axis)"),
+        (bidirectional(), (*TWO_WAYS, "T=time", "--batching", "always"), "no", "many rows and many steps"),
+        (bidirectional(), (*TWO_WAYS, "T=1"), "yes", "many rows and one step (the graph has no time axis)"),
     ],
 )
-def test_what_is_not_exact_is_told_with_how_it_is_run(
-    importing: Import, model: ForeignModel, flags: tuple[str, ...], manner: str
+def test_what_the_probe_finds_is_told_with_how_the_model_is_run(
+    importing: Import, model: ForeignModel, flags: tuple[str, ...], verdict: str, manner: str
 ) -> None:
     done = importing(model, "--input", "x", *STATE, "--dim", "N=batch", *flags)
 
     assert done.code == 0
-    assert "batch-exact  no: " in done.err
+    assert f"batch-exact  {verdict}: " in done.err
     assert f"a run takes  {manner}\n" in done.err
     assert ("P1 is off" in done.err) == ("always" in flags)
-    assert read_package(done.models / "m" / "1").manifest.batch_exact is False
+    assert read_package(done.models / "m" / "1").manifest.batch_exact is (verdict == "yes")

@@ -8,8 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from support.foreign_model import FLOAT, node, onnx_bytes
-from support.foreign_tensors import answer_is_state, extra_outputs
+from support.foreign_layouts import separate_layers
+from support.foreign_model import FLOAT, ForeignModel, node, onnx_bytes
+from support.foreign_tensors import answer_is_state, bidirectional, extra_outputs
 from support.importing import STATE, Import
 
 
@@ -69,6 +70,29 @@ def test_a_state_that_does_not_close_is_refused_before_anything_is_written(impor
 
     assert done.code == 1
     assert "state 'h_out', which is carried to 'h', expected float32 [1, 4], got float32 [1, 6]" in done.err
+    assert not done.models.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "states"),
+    [
+        (separate_layers(), ("p=k", "q=z", "m=c", "b=w_out")),
+        (separate_layers(), ("p=c", "q=k", "m=z", "b=w_out")),
+        (bidirectional(), ("h=h_out", "c=c_out")),
+    ],
+    ids=["h and c swapped", "layers swapped", "bidirectional"],
+)
+def test_steps_that_do_not_make_up_a_chunk_show_wrong_pairs_and_looking_ahead(
+    importing: Import, model: ForeignModel, states: tuple[str, ...]
+) -> None:
+    flags = [flag for pair in states for flag in ("--state", pair)]
+
+    done = importing(
+        model, "--input", "x", *flags, "--initial", "zeros", "--dim", "N=batch", "--dim", "T=time"
+    )
+
+    assert done.code == 1
+    assert "either a --state pair is wrong, or the graph looks ahead" in done.err
     assert not done.models.exists()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.foreign import call
-from support.sequences import ONES, code
+from support.sequences import ONES, code, start, step
 from support.server import ServerProcess
 from tidegate import __version__
 
@@ -100,7 +100,7 @@ def test_statistics_count_every_row_once(server: ServerProcess) -> None:
 
     before = statistics()
     windows = {"model": "twin", "x": [[1.0] * 4] * 3}
-    infer(server, windows, {"model": "twin", "x": [[1.0] * 4] * 2})
+    infer(server, windows, start("counted", model="twin"), step("counted", model="twin"))
     after = statistics()
 
     def grown(*path: str) -> int:
@@ -146,6 +146,14 @@ def test_a_model_is_unloaded_and_loaded_again(server: ServerProcess) -> None:
     assert (unloaded, gone, loaded, back) == (None, False, None, True)
     assert states["spare"] == "UNAVAILABLE"
     assert states["decay"] == "READY"
+
+
+def test_a_model_that_a_sequence_needs_is_not_unloaded(server: ServerProcess) -> None:
+    infer(server, start("needs its model"))
+
+    (refused,) = ask(server, ("unload_model", {"model_name": "decay"}))
+
+    assert code(refused) == "FAILED_PRECONDITION"
 
 
 def test_a_model_cannot_be_sent_in(server: ServerProcess) -> None:

@@ -100,6 +100,17 @@ async def test_a_watcher_is_told_of_each_change() -> None:
         assert seen == [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]
 
 
+async def test_a_watch_ends_with_the_server_instead_of_holding_it_up() -> None:
+    health = Health()
+    async with serving(health) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        await health.set_stopping()
+
+        assert await watch.read() is aio.EOF
+        assert await watch.code() is grpc.StatusCode.OK
+
+
 async def test_reflection_lists_every_service() -> None:
     async with serving(Health()) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.foreign_tensors import bidirectional
 from support.odd_models import counter_package, timed_package
 from support.onnx_models import lstm_package, rnn_package, table_package
 from tidegate.errors import PackageError
@@ -61,6 +62,17 @@ def test_an_operator_that_differs_only_in_long_chunks_of_one_row_is_found(tmp_pa
 
     assert not found.steps
     assert "steps at once differ from one by one" in found.detail
+
+
+def test_rounding_is_told_from_a_graph_that_looks_ahead(tmp_path: Path) -> None:
+    rounding = probed(lstm_package(tmp_path, hidden=7, tail="Softplus"))
+    ahead = probed(bidirectional().package(tmp_path))
+
+    assert 0 < rounding.steps_gap < 1e-5
+    assert not rounding.looks_ahead
+    assert 0.01 < ahead.steps_gap < 10
+    assert ahead.looks_ahead
+    assert "more than rounding: a state pair is wrong, or the graph looks ahead" in ahead.detail
 
 
 def test_a_probe_of_one_width_would_miss_what_the_many_find(

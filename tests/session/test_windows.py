@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from tidegate.session.open_request import OpenMode
 from tidegate.session.windows import Windows
 from tidegate.tensor import Array
 
+# A server has one, so a bench has one.
+WINDOWS: WeakKeyDictionary[SessionBench, Windows] = WeakKeyDictionary()
+
 
 def counts(num_windows: int, num_steps: int) -> Array:
     """Inputs of the counter, each window with numbers of its own."""
@@ -33,7 +37,8 @@ async def run(
     bench: SessionBench, x: Array, *, model: str = "counter", time_limit_s: float | None = None
 ) -> Array:
     loaded = await bench.pool.resolve(model)
-    (y,) = await Windows(bench.manager).run(loaded, [x], source=Source(), time_limit_s=time_limit_s)
+    windows = WINDOWS.setdefault(bench, Windows(bench.manager))
+    (y,) = await windows.run(loaded, [x], source=Source(), time_limit_s=time_limit_s)
     return y
 
 
@@ -156,9 +161,11 @@ async def test_windows_that_are_given_up_while_they_run_leave_nothing_behind(
         await until(lambda: loaded.engine._running)
         windows.cancel()
         await asyncio.wait([windows])
-        assert await free_slots(bench) == MAX_SESSIONS - 4, "slots were freed under a batch that runs"
+        assert await free_slots(bench) == MAX_SESSIONS - 3, "slots were freed under a batch that runs"
 
     await until(lambda: not loaded.engine.is_busy)
+    totals = loaded.engine.meter.totals
+    assert (totals.refused.count, totals.answered.count) == (3, 0), "windows ran on slots that they had not"
     assert await free_slots(bench) == MAX_SESSIONS
     assert not loaded.is_in_use
     np.testing.assert_array_equal(await run(bench, counts(6, 2)), counts(6, 2).cumsum(axis=1))
@@ -171,3 +178,42 @@ async def test_windows_of_a_batched_model_answer_as_they_do_alone(bench: Session
     alone = [await run(bench, x[i : i + 1], model="lstm") for i in range(5)]
 
     assert together.tobytes() == np.concatenate(alone).tobytes()
+
+
+async def test_windows_leave_half_of_the_slots_to_sessions_and_wait_for_one_another(
+    bench: SessionBench,
+) -> None:
+    requests = [asyncio.create_task(run(bench, counts(4, 20) + i)) for i in range(10)]
+    await until(lambda: bench.manager.registry.tables() and bench.manager.registry.tables()[0].num_borrowed)
+
+    caller = bench.caller()
+    for name in "abc":
+        await caller.step(name, 0, [1], mode=OpenMode.CREATE)
+
+    for i, request in enumerate(requests):
+        np.testing.assert_array_equal(await request, (counts(4, 20) + i).cumsum(axis=1))
+
+
+async def test_windows_that_wait_for_slots_and_are_given_up_leave_the_others_their_turn(
+    bench: SessionBench,
+) -> None:
+    requests = [asyncio.create_task(run(bench, counts(3, 20))) for _ in range(5)]
+    await until(lambda: bench.manager.registry.tables() and bench.manager.registry.tables()[0].num_borrowed)
+    for request in requests[1:4]:
+        request.cancel()
+
+    done = await asyncio.gather(*requests, return_exceptions=True)
+
+    assert [isinstance(d, asyncio.CancelledError) for d in done] == [False, True, True, True, False]
+    assert await free_slots(bench) == MAX_SESSIONS
+
+
+async def test_windows_take_no_room_that_was_made_for_sessions(bench: SessionBench) -> None:
+    async with bench.manager.passivator.room:
+        windows = asyncio.create_task(run(bench, counts(1, 1)))
+        await until(lambda: bench.manager.registry.tables())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not windows.done()
+
+    np.testing.assert_array_equal(await windows, counts(1, 1))

@@ -34,8 +34,11 @@ def call(script: str, scenario: str, address: str, **arguments: object) -> Any:
     Raises:
         AssertionError: It failed; holds what it said.
     """
-    command = _command(script, scenario, address, arguments)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    command = _command(script, scenario, address)
+    asked = json.dumps(arguments)
+    done = subprocess.run(
+        command, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     assert done.returncode == 0, f"{script}.{scenario} failed:\n{done.stdout}{done.stderr}"
     return json.loads(done.stdout)
 
@@ -53,15 +56,18 @@ def conversation(script: str, scenario: str, address: str, **arguments: object) 
     Yields:
         What the client yields, as it does.
     """
-    command = _command(script, scenario, address, arguments)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = _command(script, scenario, address)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(json.dumps(arguments))
+        process.stdin.close()
         try:
             yield (json.loads(line) for line in process.stdout)
         finally:
             process.kill()
 
 
-def _command(script: str, scenario: str, address: str, arguments: dict[str, object]) -> list[str]:
+def _command(script: str, scenario: str, address: str) -> list[str]:
     assert PYTHON.exists(), "run `make .venv-interop/.stamp` first: it installs the foreign clients"
-    return [str(PYTHON), str(CLIENTS / f"{script}.py"), scenario, address, json.dumps(arguments)]
+    return [str(PYTHON), str(CLIENTS / f"{script}.py"), scenario, address]

@@ -176,7 +176,7 @@ def _keep_some(session: Session, lag: int) -> None:
 
 
 async def stream_command(
-    address: str, source: str, output: Path, session_id: str, *flags: str
+    address: str, source: str, output: Path, session_id: str, *flags: str, model: str = MODEL
 ) -> asyncio.subprocess.Process:
     """`tidegate stream` as a process that reads a pipe, or a file.
 
@@ -184,8 +184,9 @@ async def stream_command(
         source: A file, or `-` for the pipe.
         output: Where it writes its answers.
         flags: Further flags.
+        model: The model.
     """
-    command = [sys.executable, "-m", "tidegate.cli", "stream", MODEL, "--address", address]
+    command = [sys.executable, "-m", "tidegate.cli", "stream", model, "--address", address]
     command += ["--input", source, "--output", str(output), "--session", session_id, *flags]
     pipe = asyncio.subprocess.PIPE
     with output.with_suffix(".log").open("ab") as log:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from support.session_clients import Caller, StreamClient
+from support.waiting import until
 from tidegate.engine.pool import ModelPool, PoolOptions
 from tidegate.protocol.lifecycle import Condition
 from tidegate.repository.repository import Repository
@@ -34,6 +35,7 @@ LIMITS = SessionLimits(
     expire_after_s=100_000.0,
     checkpoint_age_s=5.0,
     checkpoint_bytes_per_s=1 << 30,
+    sequence_durability="before-answer",
     retry_after_s=2.5,
 )
 MAX_SESSIONS = 6
@@ -50,12 +52,13 @@ class SessionBench:
         store: str = "memory:",
         limits: SessionLimits = LIMITS,
         max_sessions: int = MAX_SESSIONS,
+        max_stored: int = MAX_STORED,
     ) -> None:
         self.metrics = Metrics()
         runner = RunnerOptions(max_batch_size=4, max_slice_steps=4, max_sessions=max_sessions)
         options = PoolOptions(runner=runner, max_queue_delay_us=0)
         self.pool = ModelPool(Repository(repository), options, self.metrics)
-        opened = open_store(store, full_sync=False, max_stored_sessions=MAX_STORED, max_tombstones=4)
+        opened = open_store(store, full_sync=False, max_stored_sessions=max_stored, max_tombstones=4)
         self.manager = SessionManager(self.pool, opened, limits, self.metrics)
 
     def place(self, session_id: str) -> Place:
@@ -75,7 +78,8 @@ class SessionBench:
             table.last_used_s[slot] -= LIMITS.detached_idle_timeout_s + 1 if by_s is None else by_s
 
     async def passivate(self, *session_ids: str) -> None:
-        """Let detached sessions be in the store only."""
+        """Let detached sessions be in the store only, once nobody works on them."""
+        await until(lambda: not set(self.manager.holds.held) & set(session_ids))
         self.grow_idle(*session_ids)
         await self.manager.tidy()
         assert not self.in_memory() & set(session_ids)

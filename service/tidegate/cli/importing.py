@@ -9,20 +9,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from tidegate.cli.connection import print_facts
 from tidegate.cli.import_flags import Flags, answers_of, import_flags
 from tidegate.cli.verdict import verdict
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, PackageError
 from tidegate.model.importing import Draft, draft_manifest
-from tidegate.model.manifest import InitialFile, InitialValue, Manifest, StatePair, format_manifest
+from tidegate.model.manifest import InitialFile, InitialValue, StatePair, format_manifest
 from tidegate.model.package import read_package, write_package
 from tidegate.model.signature import Signature
 from tidegate.model.specs import Shaped
 from tidegate.tensor import format_shape
+
+if TYPE_CHECKING:
+    from tidegate.runner.runner import Runner
 
 PROBED_SESSIONS = 256
 """Room in the arena while the graph is tried; batches are as wide as a server's."""
@@ -68,8 +71,9 @@ def import_model(file: Path, models: Path, *, dry_run: bool, **flags: Unpack[Fla
     with tempfile.TemporaryDirectory() as folder:
         package = read_package(write_package(Path(folder), draft.manifest, onnx, draft.files))
         runner = Runner(package, RunnerOptions(max_sessions=PROBED_SESSIONS))
+    print_facts([*_facts(draft), *verdict(runner)], err=True)
+    _check_steps(runner)
     manifest = draft.manifest.model_copy(update={"batch_exact": runner.exactness.exact})
-    print_facts([*_facts(manifest, draft), *verdict(runner)], err=True)
     if dry_run:
         click.echo(format_manifest(manifest), nl=False)
     else:
@@ -82,8 +86,18 @@ def _graph_facts(signature: Signature) -> Iterator[tuple[str, str]]:
     yield from (("gives", str(t)) for t in signature.outputs.values())
 
 
-def _facts(manifest: Manifest, draft: Draft) -> Iterator[tuple[str, str]]:
+def _check_steps(runner: Runner) -> None:
+    if runner.exactness.looks_ahead and runner.manifest.batching != "always":
+        raise PackageError(
+            f"{runner.manifest.label}: several steps in one run give something else than the same steps one by one, "
+            f"by up to {runner.exactness.steps_gap:.1g}: either a --state pair is wrong, or the graph looks ahead, as a "
+            "bidirectional layer does, and cannot be stepped; see docs/models.md"
+        )
+
+
+def _facts(draft: Draft) -> Iterator[tuple[str, str]]:
     """What the manifest says, for the eye of whoever knows the model."""
+    manifest = draft.manifest
     yield "model", manifest.label
     yield from (("input", f"{i.name}: {_shaped(i)}") for i in manifest.inputs)
     for state in manifest.states:

@@ -19,7 +19,8 @@ from tidegate.cli.connection import address_option
 from tidegate.cli.feeding import Feeder
 from tidegate.cli.kept_answers import KeptAnswers, note_first_step, read_kept
 from tidegate.cli.progress import FeedingProgress
-from tidegate.cli.replaying import read_answered, send_again
+from tidegate.cli.replaying import count_steps, send_again
+from tidegate.cli.rewinding import Rewindable
 from tidegate.cli.rows import row_reader
 from tidegate.client import AsyncClient, ModelInfo, Session
 from tidegate.client.opening import Mode
@@ -105,30 +106,51 @@ def stream(
 
 async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> None:
     async with AsyncClient(job.address) as client:
-        model, stored_step = await _model_of(client, job)
-        # A file that does not fit the model must not leave a session behind.
-        reader = row_reader(model, lines, source=job.input_path)
-        column = model.time.column if model.time.column in reader.header else None
-        layout = AnswerLayout(model.outputs, column)
-        kept = _kept(job, layout)
-        answered = None if kept is None else read_answered(reader, kept, stored_step=stored_step)
-        async with client.session(
-            model.name,
-            job.session_id,
-            version=model.version,
-            mode=job.mode,
-            next_step=None if answered is None else answered.next_step,
-            held_from=None if answered is None else answered.first_step,
-            ack="explicit",
-        ) as session:
-            progress.watch(lambda: session.is_attached)
-            _report_start(session, session.next_step if answered is None else answered.next_step)
-            with _output(job, session, kept) as file:
-                answers = AnswerFile(file, layout, has_header=kept is not None)
-                if answered is not None:
-                    await send_again(answered, session)
-                await Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows).feed(job.chunk)
+        model = await _model_of(client, job)
+        with Rewindable(lines) as source:
+            # A file that does not fit the model must not leave a session behind.
+            reader = row_reader(model, source, source=job.input_path)
+            column = model.time.column if model.time.column in reader.header else None
+            layout = AnswerLayout(model.outputs, column)
+            kept = _kept(job, layout)
+            next_step = None
+            if kept is not None:
+                reader, next_step = _counted(job, model, reader, source, kept)
+            source.go_on()
+            async with client.session(
+                model.name,
+                job.session_id,
+                version=model.version,
+                mode=job.mode,
+                next_step=next_step,
+                held_from=None if kept is None else kept.first_step,
+                ack="explicit",
+            ) as session:
+                progress.watch(lambda: session.is_attached)
+                _report_start(session, session.next_step if next_step is None else next_step)
+                await _feed(job, session, reader, layout, kept)
         _report_end(reader)
+
+
+def _counted(
+    job: Job, model: ModelInfo, reader: RowReader, source: Rewindable, kept: KeptAnswers
+) -> tuple[RowReader, int]:
+    """The input from its first row on, and the step behind the rows that have answers."""
+    if not model.time.max_gap_steps:
+        return reader, kept.first_step + sum(kept.answered)
+    next_step = count_steps(reader, kept)
+    source.rewind()
+    return row_reader(model, source, source=job.input_path), next_step
+
+
+async def _feed(
+    job: Job, session: Session, reader: RowReader, layout: AnswerLayout, kept: KeptAnswers | None
+) -> None:
+    with _output(job, session, kept) as file:
+        answers = AnswerFile(file, layout, has_header=kept is not None)
+        if kept is not None:
+            await send_again(reader, kept, session)
+        await Feeder(session, reader, answers, skips_bad_rows=job.skips_bad_rows).feed(job.chunk)
 
 
 def _kept(job: Job, layout: AnswerLayout) -> KeptAnswers | None:
@@ -157,8 +179,8 @@ def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[Te
         raise ConfigError(f"{path}: {error.strerror}") from error
 
 
-async def _model_of(client: AsyncClient, job: Job) -> tuple[ModelInfo, int]:
-    """The version that the session is, or will be, pinned to, and up to which step the server has stored it."""
+async def _model_of(client: AsyncClient, job: Job) -> ModelInfo:
+    """The version that the session is, or will be, pinned to."""
     if job.session_id is not None and job.mode != "create":
         with suppress(SessionNotFound):
             session = await client.sessions.get(job.session_id)
@@ -166,8 +188,8 @@ async def _model_of(client: AsyncClient, job: Job) -> tuple[ModelInfo, int]:
                 raise ModelMismatch(
                     f"session {job.session_id!r}: expected one of model {job.model}, got {session.model}"
                 )
-            return await client.models.get_ready(session.model, session.version), session.durable_step
-    return await client.models.get_ready(job.model), 0
+            return await client.models.get_ready(session.model, session.version)
+    return await client.models.get_ready(job.model)
 
 
 def _report_start(session: Session, step: int) -> None:

@@ -21,7 +21,7 @@ from tidegate.engine.attempt import Outcome, attempt
 from tidegate.engine.errands import Errands
 from tidegate.engine.frame import EngineFrame, Part
 from tidegate.engine.meter import EngineMeter
-from tidegate.engine.scheduler import Batch, BatchPart, Scheduler
+from tidegate.engine.scheduler import Batch, BatchPart, Feed, Scheduler
 from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
@@ -77,6 +77,10 @@ class Engine:
         self._scheduler.add(frame)
         self.wake()
 
+    def feed(self, feed: Feed) -> None:
+        """Have frames taken from here too whenever a batch forms; `wake` says that there are some."""
+        self._scheduler.feed = feed
+
     def wake(self) -> None:
         """Look for work soon: a frame has come, or a source is no longer paused."""
         if self._turn_is_due or self._running is not None or self.errands.is_running:
@@ -88,12 +92,7 @@ class Engine:
             self._loop.call_soon(self._turn)
 
     def drop(self, slots: SlotArray, error: Refusal) -> None:
-        """Refuse everything that waits for `slots`; what runs now is applied, and nothing after it.
-
-        Args:
-            slots: Sessions, shape (n,).
-            error: Makes the error from the number of the step that the session waits for.
-        """
+        """Refuse everything that waits for `slots`, shape (n,); what runs now is applied, and nothing after it."""
         running = {part.frame: part for part in self._running.parts} if self._running else {}
         for frame in self._scheduler.frames():
             rows = frame.open_rows(slots)
@@ -196,7 +195,7 @@ class Engine:
         for call in calls:
             call()
         self._announce()
-        if self._scheduler or self.errands.is_busy:
+        if (self._scheduler or self.errands.is_busy) and not self._turn_is_due:
             self._turn_is_due = True
             # One round of the event loop first: what came in while the batch ran is read and can join.
             # On a busy core gRPC's own threads, which bring it in, would else wait for a time slice.

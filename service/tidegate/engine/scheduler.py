@@ -19,6 +19,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -76,6 +77,18 @@ class Batch:
         return Batch(parts, self.num_steps, self.slots[mask], [x[mask] for x in self.inputs])
 
 
+class Feed(Protocol):
+    """What is gathered elsewhere until a batch is about to form, and comes as frames then."""
+
+    def __bool__(self) -> bool:
+        """Whether there may be any."""
+        ...
+
+    def take(self) -> list[EngineFrame]:
+        """The frames, in an order in which each waits for earlier ones only."""
+        ...
+
+
 class _Draft:
     """A batch in the making: ready rows, as long as there is room."""
 
@@ -125,10 +138,11 @@ class Scheduler:
         self._num_limited = 0
         self._num_histories = 0
         self._slices_are_due = False
+        self.feed: Feed | None = None
 
     def __bool__(self) -> bool:
         """Whether any frame might have a row that is ready."""
-        return bool(self._queues)
+        return bool(self._queues or self.feed)
 
     def add(self, frame: EngineFrame) -> None:
         """Queue a frame."""
@@ -184,6 +198,8 @@ class Scheduler:
 
     def take(self) -> Batch | None:
         """Form the next batch; None when no row is ready."""
+        for gathered in self.feed.take() if self.feed else ():
+            self.add(gathered)
         steps, slices = _Draft(self._max_batch_size), _Draft(self._max_batch_size)
         idle: list[EngineFrame] = []
         for frame in self._in_turn():

@@ -30,14 +30,13 @@ def parse_number(text: str, dtype: DType) -> float:
     Raises:
         InvalidRequest: It is none.
     """
-    kind = "number" if dtype.is_float else "whole number"
     try:
         value = float(text) if dtype.is_float else int(text)
     except ValueError:
-        raise InvalidRequest(f"expected a {kind}, got {text!r}") from None
+        raise _no_number(text, dtype) from None
     if "_" in text:  # Python's digit grouping; in a file it is a slip
-        raise InvalidRequest(f"expected a {kind}, got {text!r}")
-    _check_fits(value, dtype, repr(text))
+        raise _no_number(text, dtype)
+    _check_fits(value, dtype, text)
     return value
 
 
@@ -49,15 +48,13 @@ def check_number(value: object, dtype: DType) -> float | None:
     """
     if value is None:
         return None
-    kinds = "fiub" if dtype.is_float else "iub"
     array = np.asarray(value)
-    if array.shape != () or array.dtype.kind not in kinds:
-        kind = "number" if dtype.is_float else "whole number"
-        raise InvalidRequest(f"expected a {kind}, got {value!r}")
+    if array.shape != () or array.dtype.kind not in ("fiub" if dtype.is_float else "iub"):
+        raise _no_number(value, dtype)
     number: float = array.item()
     if math.isnan(number):
         return None
-    _check_fits(number, dtype, repr(value))
+    _check_fits(number, dtype, value)
     return number
 
 
@@ -90,12 +87,16 @@ def to_utc(time: datetime, zone: tzinfo) -> datetime:
     return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
 
 
-def _check_fits(value: float, dtype: DType, shown: str) -> None:
+def _no_number(got: object, dtype: DType) -> InvalidRequest:
+    return InvalidRequest(f"expected a {'number' if dtype.is_float else 'whole number'}, got {got!r}")
+
+
+def _check_fits(value: float, dtype: DType, got: object) -> None:
     if not math.isfinite(value):
-        raise InvalidRequest(f"expected a finite number, got {shown}")
+        raise InvalidRequest(f"expected a finite number, got {got!r}")
     low, high = _range(dtype)
     if not low <= value <= high:
-        raise InvalidRequest(f"expected a number that fits {dtype}, got {shown}")
+        raise InvalidRequest(f"expected a number that fits {dtype}, got {got!r}")
 
 
 @cache

@@ -43,6 +43,11 @@ class Steps:
         """At least 1; 0 for a row that the rules drop."""
         return len(self.values[0])
 
+    def since(self, count: int) -> Steps:
+        """Without the first `count` of them; all for a count below 1, and none for one past the last."""
+        first = max(0, count)
+        return Steps(self.times[first:], tuple(values[first:] for values in self.values), self.filled)
+
 
 class StepMaker:
     """Turns the rows of one series into steps by a model's rules about time.

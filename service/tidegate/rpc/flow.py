@@ -52,6 +52,7 @@ class Flow(Generic[Q, R]):
         wake: Callable[[], None],
         budget: ByteBudget,
         max_in_flight: int,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         """Read nothing yet.
 
@@ -63,6 +64,7 @@ class Flow(Generic[Q, R]):
             wake: Has the engines look at them again.
             budget: Counts what lies unsent.
             max_in_flight: Messages that may wait for their answers.
+            on_idle: Told whenever all that was to be sent has been.
         """
         self.closed = False
         self._context = context
@@ -72,6 +74,7 @@ class Flow(Generic[Q, R]):
         self._wake = wake
         self._budget = budget
         self._max_in_flight = max_in_flight
+        self._on_idle = on_idle
         self._outbox = Outbox[R](context.write, self._written)
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -80,6 +83,11 @@ class Flow(Generic[Q, R]):
         self._draining = False
         self._reader: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a message is being sent, or waits for that."""
+        return not self._outbox.is_idle
 
     async def run(self) -> None:
         """Serve until the client is done, is lost or breaks the protocol, or the server drains.
@@ -168,6 +176,8 @@ class Flow(Generic[Q, R]):
         self._in_flight -= unsent.completes
         self._has_room.set()
         self._regulate()
+        if self._outbox.is_idle:
+            self._on_idle()
 
     def _regulate(self) -> None:
         """Hold frames back by how much lies unsent; what is held back goes on at half of that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from tidegate.engine.pool import ModelPool
@@ -15,6 +15,9 @@ from tidegate.session.stores.changes import ModelKey
 from tidegate.session.table import SessionTable
 from tidegate.session.whole import to_the_end
 from tidegate.tensor import SlotArray
+
+Prepare = Callable[[SessionTable, SlotArray], None]
+"""Enters in the table what the records of new sessions are to say of them."""
 
 
 class Creator:
@@ -54,7 +57,7 @@ class Creator:
             yield ModelKey(loaded.manifest.name, loaded.manifest.version, loaded.manifest.sha256)
 
     async def create(
-        self, model: ModelKey, ids: Sequence[str], claimant: Claimant
+        self, model: ModelKey, ids: Sequence[str], claimant: Claimant, prepare: Prepare | None = None
     ) -> list[Place | TidegateError]:
         """Make sessions with the initial state, detached.
 
@@ -64,6 +67,7 @@ class Creator:
             model: The version to pin them to.
             ids: Ids that no session has.
             claimant: Who creates them.
+            prepare: Called once they have slots, before they have records.
 
         Returns:
             For each, where it is, or why it is not.
@@ -79,6 +83,8 @@ class Creator:
                 await self._passivator.make_room(table, len(ids))
                 made = list(ids[: table.pool.num_free])
                 slots = self._begin(table, made, claimant)
+                if prepare is not None:
+                    prepare(table, slots)
             places = await to_the_end(self._keep(table, slots, made)) if made else []
         return [*places, *(table.full(self._retry_after_s) for _ in ids[len(made) :])]
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tidegate.errors import MessageTooLarge, TooManyRequests
 from tidegate.model.manifest import Manifest
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import num_elements
+
+Durability = Literal["before-answer", "background"]
+"""When the answers of sequences may leave: once their states are stored, or at once."""
 
 MAX_SESSION_ID_BYTES = 128
 MAX_CLIENT_INSTANCE_BYTES = 64
@@ -30,6 +34,7 @@ class SessionLimits:
     expire_after_s: float
     checkpoint_age_s: float
     checkpoint_bytes_per_s: int
+    sequence_durability: Durability
     retry_after_s: float
 
 

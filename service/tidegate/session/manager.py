@@ -43,6 +43,7 @@ from tidegate.session.opening import Opener
 from tidegate.session.passivating import Passivator
 from tidegate.session.registry import Registry
 from tidegate.session.returning import Returner
+from tidegate.session.sequences.door import SequenceDoor
 from tidegate.session.stores.store import Store
 from tidegate.session.stream import Notice, NoticeReason, SessionStream
 from tidegate.session.taking_over import TakeOver
@@ -69,6 +70,7 @@ class SessionManager:
         returner: Brings sessions back from the store.
         checkpointer: Stores what has changed.
         passivator: Makes room in memory.
+        sequences: Takes the requests of sequences.
         budget: Bytes that wait, of all clients together.
         limits: The operator's settings.
     """
@@ -104,6 +106,10 @@ class SessionManager:
         )
         self._closer = Closer(registry, keeper, checkpointer, finder, self.holds, self._streams, limits)
         self._intake = Intake(checkpointer, limits)
+        self.sequences = SequenceDoor(
+            pool, registry, keeper, checkpointer, self.passivator, self.holds, self.creator, self.returner,
+            limits, metrics,
+        )  # fmt: skip
         self._stopping = False
         metrics.streams.set_function(lambda: len(self._streams))
 
@@ -185,6 +191,7 @@ class SessionManager:
         """Passivate idle sessions, expire those that nobody has used for very long, and look at the store."""
         await self.passivator.passivate_idle()
         await self.passivator.expire()
+        await self.sequences.finish_ends()
         await self.keeper.probe()
 
     async def model_of(self, session_id: str) -> LoadedModel:
@@ -222,6 +229,7 @@ class SessionManager:
     def drain(self) -> None:
         """Take nothing new; what was sent is answered."""
         self._stopping = True
+        self.sequences.drain()
         for stream in self._streams.values():
             stream.tell(NoticeReason.DRAINING, [], [], "the server is stopping")
 
@@ -242,6 +250,7 @@ class SessionManager:
         if not self.keeper.is_durable:
             return len(self.registry)
         began_s, unsaved = time.monotonic(), 0
+        await self.sequences.finish_ends()
         while True:
             try:
                 count = await self.checkpointer.save_all()
@@ -265,12 +274,14 @@ class SessionManager:
 
     def is_idle(self) -> bool:
         """Whether nothing waits or runs."""
-        return not any(table.model.engine.is_busy for table in self.registry.tables())
+        is_busy = any(table.model.engine.is_busy for table in self.registry.tables())
+        return not (is_busy or self.sequences.is_busy)
 
     def check_integrity(self) -> None:
         """Raise AssertionError if the books do not add up."""
         for table in self.registry.tables():
             table.check_integrity()
+        self.sequences.check_integrity()
         assert len(self.registry) == sum(t.num_sessions for t in self.registry.tables())
 
 

@@ -12,6 +12,7 @@ from tidegate.protocol.resume import UNSET
 from tidegate.session.choosing import Reach
 from tidegate.session.frames import Refusals
 from tidegate.session.limits import MAX_MODEL_FIELD_CHARS, MAX_SESSION_ID_BYTES
+from tidegate.session.sequences.key import MAX_KEY_BYTES, RESERVED
 from tidegate.session.stores.changes import ModelKey
 
 
@@ -76,10 +77,24 @@ class OpenResult:
 
 
 def check_session_id(session_id: str) -> None:
-    """Raise InvalidRequest if this can be no session's id."""
+    """Raise InvalidRequest if this can be no session's id, a sequence's included."""
     size = len(session_id.encode())
-    if not 1 <= size <= MAX_SESSION_ID_BYTES:
-        raise InvalidRequest(f"session_id: expected 1 to {MAX_SESSION_ID_BYTES} bytes of UTF-8, got {size}")
+    limit = MAX_KEY_BYTES if session_id.startswith(RESERVED) else MAX_SESSION_ID_BYTES
+    if not 1 <= size <= limit:
+        raise InvalidRequest(f"session_id: expected 1 to {limit} bytes of UTF-8, got {size}")
+
+
+def check_own_id(session_id: str) -> None:
+    """Raise InvalidRequest if this can be no session's id, or is one that only a sequence has.
+
+    A sequence may be looked at, forked from and ended by its id. Who steps it or begins it must keep its rules.
+    """
+    check_session_id(session_id)
+    if session_id.startswith(RESERVED):
+        raise InvalidRequest(
+            f"session_id: expected none that begins with {RESERVED!r}, which sequences of the Open Inference door "
+            f"have; got {session_id!r}"
+        )
 
 
 def check_model(name: str, version: str, sha256: str = "") -> None:

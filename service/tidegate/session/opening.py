@@ -28,7 +28,7 @@ from tidegate.session.open_request import (
     OpenRequest,
     OpenResult,
     check_model,
-    check_session_id,
+    check_own_id,
 )
 from tidegate.session.registry import Place
 from tidegate.session.returning import Claimant, Returner
@@ -153,7 +153,7 @@ class Opener:
             if i not in opening.result.errors:
                 session_id = opening.request.session_ids[i]
                 try:
-                    check_session_id(session_id)
+                    check_own_id(session_id)
                 except TidegateError as error:
                     opening.refuse(i, error)
                 else:

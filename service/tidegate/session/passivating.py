@@ -175,6 +175,6 @@ class Passivator:
     def _is_safe(self, table: SessionTable, slots: SlotArray) -> BoolArray:
         """Which sessions may leave: the store has all of each, and nothing of it waits or runs."""
         stored = table.is_stored[slots] & ~table.books.is_dirty(slots, table.next_step[slots])
-        quiet = (table.accepted[slots] == table.next_step[slots]) & (table.owner[slots] == NO_STREAM)
+        quiet = table.is_quiet(slots) & (table.owner[slots] == NO_STREAM)
         safe: BoolArray = stored & quiet
         return safe

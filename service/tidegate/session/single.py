@@ -22,6 +22,7 @@ from tidegate.session.open_request import (
     OpenMode,
     OpenRequest,
     check_model,
+    check_own_id,
     check_session_id,
     check_version,
 )
@@ -107,7 +108,7 @@ class SingleCalls:
         """
         self._manager.check_running()
         session_id = request.session_ids[0]
-        check_session_id(session_id)
+        check_own_id(session_id)
         check_model(request.model, request.version, request.sha256)
         async with self._manager.holds.take([session_id]):
             known = (await self._manager.finder.find([session_id])).get(session_id)

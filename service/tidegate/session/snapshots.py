@@ -18,7 +18,7 @@ from tidegate.model.manifest import Manifest
 from tidegate.protocol.lifecycle import Event
 from tidegate.session.choosing import NEWEST
 from tidegate.session.manager import SessionManager
-from tidegate.session.open_request import check_session_id
+from tidegate.session.open_request import check_own_id, check_session_id
 from tidegate.session.registry import Place
 from tidegate.session.single import SessionView
 from tidegate.session.snapshot import Snapshot, Tensor, pack, tensors_of, unpack
@@ -113,7 +113,7 @@ class Snapshots:
         """
         self._manager.check_running()
         check_session_id(session_id)
-        check_session_id(new_id)
+        check_own_id(new_id)
         return await to_the_end(self._fork(session_id, new_id))
 
     async def _restore(self, data: bytes, session_id: str) -> SessionView:
@@ -121,7 +121,7 @@ class Snapshots:
         try:
             snapshot = await asyncio.to_thread(unpack, data)
             session_id = session_id or snapshot.session_id
-            check_session_id(session_id)
+            check_own_id(session_id)
             loaded = await self._manager.pool.resolve(*snapshot.model)
             with loaded.in_use():
                 _check_tensors(loaded.manifest, snapshot.tensors)

@@ -199,6 +199,12 @@ class SessionTable:
         idle = (self.owner == NO_STREAM) & (self.last_used_s < time_s) & ~self.frozen
         return np.flatnonzero(idle).astype(np.int32)
 
+    def is_quiet(self, slots: SlotArray) -> BoolArray:
+        """For which sessions nothing waits and no step is uncounted, shape (n,)."""
+        waits = (self.accepted[slots] > self.next_step[slots]) | (self.sequences.gathered[slots] > 0)
+        quiet: BoolArray = ~waits
+        return quiet
+
     def longest_detached(self, count: int, spare: Collection[str]) -> SlotArray:
         """At most `count` detached sessions for which nothing waits: those not used for longest.
 
@@ -207,7 +213,7 @@ class SessionTable:
             spare: Ids that are not taken; there may be many more of them than sessions in memory.
         """
         slots = self.idle_since(np.inf)
-        slots = slots[self.accepted[slots] == self.next_step[slots]]
+        slots = slots[self.is_quiet(slots)]
         slots = self._longest_unused(slots, count + len(spare))
         slots = np.array([slot for slot in slots.tolist() if self.ids[slot] not in spare], np.int32)
         return self._longest_unused(slots, count)

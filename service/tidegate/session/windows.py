@@ -1,7 +1,8 @@
 """Windows of steps from the initial state: requests that belong to no session.
 
 A window runs on a slot that is borrowed for it and given back at its end, so it shares batches with the
-sessions, and turns go round both. However many windows a request has, it borrows at most `MAX_SLOTS` at a time.
+sessions, and turns go round both. However many windows a request has, it borrows at most `MAX_SLOTS` at a time,
+and all together at most half of a version's slots; who comes then waits, in the order of arrival.
 
 Only the event loop's thread calls this.
 """
@@ -12,6 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -33,6 +35,9 @@ class Windows:
 
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager
+        # Per version, held by the first of those that wait for slots.
+        self._first: WeakKeyDictionary[SessionTable, asyncio.Lock] = WeakKeyDictionary()
+        self._given_back = asyncio.Event()
 
     async def run(
         self, model: LoadedModel, inputs: Sequence[Array], *, source: Source, time_limit_s: float | None
@@ -86,7 +91,7 @@ class Windows:
         slots = await self._borrow(table, min(count, MAX_SLOTS))
         with ExitStack() as until_settled:
             until_settled.enter_context(model.in_use())
-            until_settled.callback(_give_back, table, slots)
+            until_settled.callback(self._give_back, table, slots)
             try:
                 yield slots
             except BaseException:
@@ -95,16 +100,34 @@ class Windows:
             finally:
                 model.engine.when_settled(slots, until_settled.pop_all().close)
 
-    async def _borrow(self, table: SessionTable, count: int) -> SlotArray:
-        passivator = self._manager.passivator
-        if not passivator.room.locked() and table.pool.num_free >= count:
-            return _take(table, count)
-        async with passivator.room:
-            await passivator.make_room(table, count)
-            count = min(count, table.pool.num_free)
-            if count == 0:
-                raise table.full(self._manager.limits.retry_after_s)
-            return _take(table, count)
+    async def _borrow(self, table: SessionTable, wanted: int) -> SlotArray:
+        """Take at most as many slots as wanted, once there are some."""
+        first = self._first.setdefault(table, asyncio.Lock())
+        room = self._manager.passivator.room
+        if not (first.locked() or room.locked()) and min(_left(table), table.pool.num_free) >= wanted:
+            return _take(table, wanted)
+        async with first:
+            while True:
+                self._given_back.clear()
+                if _left(table):
+                    async with room:
+                        await self._manager.passivator.make_room(table, min(wanted, _left(table)))
+                        count = min(wanted, _left(table), table.pool.num_free)
+                        if count:
+                            return _take(table, count)
+                    if not table.num_borrowed:
+                        raise table.full(self._manager.limits.retry_after_s)
+                await self._given_back.wait()
+
+    def _give_back(self, table: SessionTable, slots: SlotArray) -> None:
+        table.num_borrowed -= len(slots)
+        table.pool.release(slots)
+        self._given_back.set()
+
+
+def _left(table: SessionTable) -> int:
+    """Slots that may still be borrowed."""
+    return max(1, table.pool.capacity // 2) - table.num_borrowed
 
 
 def _take(table: SessionTable, count: int) -> SlotArray:
@@ -114,11 +137,6 @@ def _take(table: SessionTable, count: int) -> SlotArray:
     table.model.runner.arena.reset(slots)
     table.next_step[slots] = 0
     return slots
-
-
-def _give_back(table: SessionTable, slots: SlotArray) -> None:
-    table.num_borrowed -= len(slots)
-    table.pool.release(slots)
 
 
 async def _run(

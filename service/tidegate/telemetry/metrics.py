@@ -39,6 +39,7 @@ class Metrics:
         self._frames()
         self._state()
         self._store()
+        self._sequences()
         self._models()
         self._rpc()
 
@@ -98,6 +99,25 @@ class Metrics:
         )
         self.returns = self._counter("tidegate_returns", "Sessions that came back from the store.", MODEL)
         self.losses = self._counter("tidegate_losses", "Sessions given up by the server.", ("reason",))
+
+    def _sequences(self) -> None:
+        model = ("model",)
+        self.sequence_starts = self._counter(
+            "tidegate_sequence_starts", "Sequences of the Open Inference door that were begun.", model
+        )
+        self.sequence_restarts = self._counter(
+            "tidegate_sequence_restarts",
+            "Sequences that were begun anew under an id whose last one had not ended.",
+            model,
+        )
+        self.sequence_ends = self._counter(
+            "tidegate_sequence_ends", "Sequences that a request has ended.", model
+        )
+        self.sequence_repeats = self._counter(
+            "tidegate_sequence_repeats",
+            "Requests of sequences that came again and were answered without being applied again.",
+            model,
+        )
 
     def _models(self) -> None:
         self.model_info = self._gauge(

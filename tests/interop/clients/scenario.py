@@ -1,4 +1,4 @@
-"""Runs one function of a client script: `SCRIPT FUNCTION ADDRESS ARGUMENTS`.
+"""Runs one function of a client script: `SCRIPT FUNCTION ADDRESS`, with its arguments on stdin.
 
 Arguments and results are JSON: one line for what the function returns, or one for each thing that it yields.
 """
@@ -18,10 +18,10 @@ def main(scenarios: Mapping[str, object]) -> None:
     Args:
         scenarios: The script's globals.
     """
-    name, address, arguments = sys.argv[1:]
+    name, address = sys.argv[1:]
     function = scenarios[name]
     assert callable(function)
-    result = function(address, **json.loads(arguments))
+    result = function(address, **json.load(sys.stdin))
     if inspect.isgenerator(result):
         for told in result:
             print(json.dumps(told), flush=True)

@@ -39,3 +39,20 @@ def test_the_stream_opens_steps_refuses_and_resumes(server: ServerProcess, node_
         "resumed": [2, 3],
         "closed": [3, 4],
     }
+
+
+def test_a_sequence_lives_on_a_stream_that_survives_a_refusal(
+    server: ServerProcess, node_modules: Path
+) -> None:
+    told = run("open_inference.js", server, node_modules)
+
+    assert {"sequence", "sequence(string_id)"} <= set(told["extensions"])
+    assert told["stateless"] == {"id": "alone", "y": [1] * 4}
+    assert told["answers"] == [
+        {"id": "a", "y": [1] * 4, "step": 0},
+        {"id": "b", "y": [1.5] * 4, "step": 1},
+        {"id": "c", "y": [1.75] * 4, "step": 2},
+    ]
+    message, request_id = told["refused"]
+    assert message.startswith("NOT_FOUND: ")
+    assert request_id == "lost"

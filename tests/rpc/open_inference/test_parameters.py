@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.open_inference import Value, set_parameter
+from support.open_inference_messages import Value, set_parameter
 from tidegate.errors import InvalidRequest, Unsupported
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.open_inference.parameters import RequestParameters, read_parameters

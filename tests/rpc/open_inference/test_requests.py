@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from support.open_inference import infer_request, manifest_of
+from support.open_inference_messages import infer_request, manifest_of
 from tidegate.errors import InvalidRequest, Unsupported
 from tidegate.model.manifest import Manifest
 from tidegate.oip import open_inference_pb2 as pb

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.open_inference import infer_request, manifest_of, outputs_of, parameters_of
+from support.open_inference_messages import infer_request, manifest_of, outputs_of, parameters_of
 from tidegate.errors import InvalidRequest, Unsupported, WrongStep
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.open_inference.layouts import lay_out
@@ -44,7 +44,7 @@ def test_outputs_in_another_form_than_the_models_are_refused(name: str) -> None:
 def test_an_answer_has_the_outputs_as_raw_bytes_in_the_order_requested() -> None:
     response = pb.ModelInferResponse()
 
-    fill_answer(response, LAYOUT, [Y, N], [1, 0], has_time=True)
+    fill_answer(response, LAYOUT, [Y, N], (1, 0), has_time=True)
 
     assert (response.model_name, response.model_version) == ("m", "1")
     outputs = outputs_of(response)
@@ -56,7 +56,7 @@ def test_an_answer_has_the_outputs_as_raw_bytes_in_the_order_requested() -> None
 def test_an_answer_to_a_step_without_the_time_axis_has_none_either() -> None:
     response = pb.ModelInferResponse()
 
-    fill_answer(response, LAYOUT, [Y[:, :1], N[:, :1]], [0, 1], has_time=False)
+    fill_answer(response, LAYOUT, [Y[:, :1], N[:, :1]], (0, 1), has_time=False)
 
     outputs = outputs_of(response)
     np.testing.assert_array_equal(outputs["y"], Y[:, 0])

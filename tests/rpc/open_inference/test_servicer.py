@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from grpc import aio
 
-from support.open_inference import infer_request
+from support.open_inference_messages import infer_request
 from support.open_inference_server import serving
 from support.session_bench import LIMITS, SessionBench
 from tidegate import __version__

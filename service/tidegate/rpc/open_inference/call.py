@@ -61,7 +61,7 @@ class InferCall:
         self.sequence = None if sequence_id is None else SequenceKey(message.model_name, sequence_id)
         self._layouts = layouts
         self._layout: ModelLayout | None = None
-        self._chosen: Sequence[int] = ()
+        self._chosen: tuple[int, ...] = ()
         self._has_time = False
 
     def read_inputs(self, manifest: Manifest) -> list[Array]:
@@ -88,7 +88,7 @@ class InferCall:
         manifest: Manifest,
         outputs: Sequence[Array],
         first_step: int | None = None,
-    ) -> None:
+    ) -> int:
         """Write the answer.
 
         Args:
@@ -96,16 +96,20 @@ class InferCall:
             manifest: Of the version that answered.
             outputs: One array per model output, `[B, T, step_shape...]`.
             first_step: Of a sequence, the number of the first step answered.
+
+        Returns:
+            Bytes of the outputs in it.
         """
         if self._layout is None or self._layout.manifest is not manifest:
             self.read_inputs(manifest)  # a repeat may be answered unread
         assert self._layout is not None
         response.id = self.message.id
-        fill_answer(response, self._layout, outputs, self._chosen, has_time=self._has_time)
+        num_bytes = fill_answer(response, self._layout, outputs, self._chosen, has_time=self._has_time)
         if self.sequence is not None and first_step is not None:
             fill_sequence(response, self.sequence.id, first_step)
         if self.parameters.wants_final:
             response.parameters[FINAL_RESPONSE].bool_param = True
+        return num_bytes
 
 
 def _check_request_id(request_id: str) -> None:

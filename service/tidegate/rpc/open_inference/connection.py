@@ -2,6 +2,10 @@
 
 Sequences are queued at once, without a task; a stateless request is a task of its own. A stream holds no
 sequence: when it is lost, what was accepted runs all the same.
+
+A client with many sequences sends the next step of each when it has the answer to the last one, so steps come one
+by one, as the answers go. Run as they come, each would be a batch of its own. They are held until the answers
+that are ready have been sent, and then share the next batch.
 """
 
 from __future__ import annotations
@@ -18,6 +22,12 @@ from tidegate.rpc.status import as_public
 from tidegate.session.manager import SessionManager
 from tidegate.session.sequences.request import Outcome
 from tidegate.telemetry.metrics import Metrics
+
+MAX_HELD = 32
+"""Requests of sequences that are held while answers are being sent."""
+
+HELD_BYTES = 4096
+"""Size past which a request is not held: what is held is not counted."""
 
 Context = aio.ServicerContext[pb.ModelInferRequest, pb.ModelStreamInferResponse]
 
@@ -47,7 +57,9 @@ class InferConnection:
             wake=self._wake,
             budget=manager.budget,
             max_in_flight=manager.limits.max_frames_in_flight,
+            on_idle=self._submit_held,
         )
+        self._held: list[InferCall] = []
 
     async def run(self) -> None:
         """Serve until the client is done or lost, or the server drains.
@@ -58,6 +70,7 @@ class InferConnection:
         try:
             await self._flow.run()
         finally:
+            self._submit_held()
             self._manager.remove_stream(self._stream)
             # Nobody reads the answers any more, so nothing is left to wait for.
             self._stream.source.paused = self._stream.source.congested = False
@@ -77,18 +90,33 @@ class InferConnection:
             if call.sequence is None:
                 self._flow.begin(self._run_windows(call))
             else:
-                self._inference.submit(call, self._stream.source, self._reply)
+                self._take_step(call)
         except Exception as error:
             self._refuse(message, error)
+
+    def _take_step(self, call: InferCall) -> None:
+        """Hold a step back while answers are being sent: those that come meanwhile share its batch."""
+        self._held.append(call)
+        is_small = call.num_bytes <= HELD_BYTES and len(self._held) < MAX_HELD
+        if not (is_small and self._flow.is_sending):
+            self._submit_held()
+
+    def _submit_held(self) -> None:
+        held, self._held = self._held, []
+        for call in held:
+            try:
+                self._inference.submit(call, self._stream.source, self._reply)
+            except Exception as error:
+                self._refuse(call.message, error)
 
     async def _run_windows(self, call: InferCall) -> None:
         response = pb.ModelStreamInferResponse()
         try:
-            await self._inference.run_windows(call, self._stream.source, response.infer_response)
+            num_bytes = await self._inference.run_windows(call, self._stream.source, response.infer_response)
         except Exception as error:
             self._refuse(call.message, error)
         else:
-            self._send(response.infer_response, response)
+            self._flow.send(response, num_bytes, completes=True)
 
     def _reply(self, call: InferCall, outcome: Outcome) -> None:
         if self._flow.closed:
@@ -97,16 +125,14 @@ class InferConnection:
             self._refuse(call.message, outcome)
             return
         response = pb.ModelStreamInferResponse()
-        answer = response.infer_response
         try:
-            call.fill(answer, outcome.model.manifest, outcome.outputs, outcome.first_step)
+            num_bytes = call.fill(
+                response.infer_response, outcome.model.manifest, outcome.outputs, outcome.first_step
+            )
         except Exception as error:
             self._refuse(call.message, error)
         else:
-            self._send(answer, response)
-
-    def _send(self, answer: pb.ModelInferResponse, response: pb.ModelStreamInferResponse) -> None:
-        self._flow.send(response, sum(map(len, answer.raw_output_contents)), completes=True)
+            self._flow.send(response, num_bytes, completes=True)
 
     def _refuse(self, message: pb.ModelInferRequest, error: Exception) -> None:
         """Tell the client of a refused request; the stream stays open."""

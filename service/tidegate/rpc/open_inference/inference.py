@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Callable
 
 from tidegate.engine.frame import Source
-from tidegate.errors import TidegateError, Unsupported
+from tidegate.errors import TidegateError
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.open_inference.call import InferCall
 from tidegate.rpc.open_inference.layouts import Layouts
 from tidegate.session.manager import SessionManager
-from tidegate.session.sequences.request import Outcome
+from tidegate.session.sequences.request import Outcome, SequenceRequest
 from tidegate.session.windows import Windows
 
 Reply = Callable[[InferCall, Outcome], None]
@@ -60,13 +60,16 @@ class Inference:
         call.fill(response, outcome.model.manifest, outcome.outputs, outcome.first_step)
         return response
 
-    async def run_windows(self, call: InferCall, source: Source, response: pb.ModelInferResponse) -> None:
+    async def run_windows(self, call: InferCall, source: Source, response: pb.ModelInferResponse) -> int:
         """Answer a stateless request.
 
         Args:
             call: The request.
             source: Where it comes from.
             response: Is filled.
+
+        Returns:
+            Bytes of the outputs in it.
 
         Raises:
             TidegateError: It was refused.
@@ -85,9 +88,9 @@ class Inference:
                 )
         finally:
             self._manager.budget.give_back(call.num_bytes)
-        call.fill(response, model.manifest, outputs)
+        return call.fill(response, model.manifest, outputs)
 
-    def submit(self, call: InferCall, source: Source, reply: Reply) -> None:  # noqa: ARG002
+    def submit(self, call: InferCall, source: Source, reply: Reply) -> None:
         """Queue a request of a sequence.
 
         Args:
@@ -96,6 +99,28 @@ class Inference:
             reply: Takes what became of it, once.
 
         Raises:
-            Unsupported: Always.
+            TooManyRequests: Too many bytes are waiting; nothing was queued.
         """
-        raise Unsupported("sequence_id: expected a stateless request, sequences are not served yet")
+        assert call.sequence is not None
+        budget, parameters, message = self._manager.budget, call.parameters, call.message
+        budget.take(call.num_bytes)
+
+        def settle(outcome: Outcome) -> None:
+            budget.give_back(call.num_bytes)
+            reply(call, outcome)
+
+        self._manager.sequences.submit(
+            SequenceRequest(
+                key=call.sequence,
+                version=message.model_version,
+                request_id=message.id,
+                starts=parameters.starts,
+                ends=parameters.ends,
+                step=parameters.step,
+                time_limit_s=parameters.time_limit_s,
+                arrived_s=call.arrived_s,
+                read_inputs=call.read_inputs,
+                source=source,
+                reply=settle,
+            )
+        )

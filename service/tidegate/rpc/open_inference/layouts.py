@@ -8,9 +8,9 @@ Only the event loop's thread calls this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,56 @@ NAMES: Mapping[DType, str] = {
 }
 """What the protocol calls our element types; it also has BYTES and BF16, which no model here takes."""
 
+MAX_KNOWN = 64
+MAX_KNOWN_BYTES = 512
+"""How many forms of messages a layout remembers, and of what length: clients choose them."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Known(Generic[K, V]):
+    """What was found out about forms that come again and again, up to a number of them."""
+
+    __slots__ = ("_found", "get")
+
+    def __init__(self) -> None:
+        self._found: dict[K, V] = {}
+        self.get = self._found.get
+
+    def remember(self, form: K, found: V) -> None:
+        """Keep it, if there is room."""
+        if len(self._found) < MAX_KNOWN:
+            self._found[form] = found
+
+
+class KnownInput(NamedTuple):
+    """What a good message of an input without its elements says.
+
+    Attributes:
+        shape: `[B, T, step_shape...]`.
+        num_bytes: Size of that.
+        has_time: The message has the time axis.
+    """
+
+    shape: tuple[int, ...]
+    num_bytes: int
+    has_time: bool
+
+
+class AnswerForm(NamedTuple):
+    """What the answers that differ in their elements only have in common.
+
+    Attributes:
+        chosen: Positions of the outputs.
+        has_time: Their shapes have the time axis.
+        windows_and_steps: B and T.
+    """
+
+    chosen: tuple[int, ...]
+    has_time: bool
+    windows_and_steps: tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class TensorLayout:
@@ -37,7 +87,6 @@ class TensorLayout:
         numpy: Its element type, little-endian.
         step_shape: Shape of one step of one window.
         step_bytes: Size of that.
-        one_step: The shapes of one step of one window, without the time axis and with it.
     """
 
     spec: InputSpec | OutputSpec
@@ -46,7 +95,6 @@ class TensorLayout:
     numpy: np.dtype[Any]
     step_shape: tuple[int, ...]
     step_bytes: int
-    one_step: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +104,17 @@ class ModelLayout:
     Attributes:
         output_index: Position of each output, by name.
         all_outputs: The positions of all.
+        known_inputs: Good messages of the only input, without their elements.
+        known_answers: Answers without their elements, as bytes.
     """
 
     manifest: Manifest
     inputs: tuple[TensorLayout, ...]
     outputs: tuple[TensorLayout, ...]
     output_index: Mapping[str, int]
-    all_outputs: Sequence[int]
+    all_outputs: tuple[int, ...]
+    known_inputs: Known[bytes, KnownInput] = field(default_factory=Known)
+    known_answers: Known[AnswerForm, bytes] = field(default_factory=Known)
 
 
 class Layouts:
@@ -89,7 +141,7 @@ def lay_out(manifest: Manifest) -> ModelLayout:
         inputs=tuple(_tensor(i) for i in manifest.inputs),
         outputs=outputs,
         output_index={o.name: i for i, o in enumerate(outputs)},
-        all_outputs=range(len(outputs)),
+        all_outputs=tuple(range(len(outputs))),
     )
 
 
@@ -102,5 +154,4 @@ def _tensor(spec: InputSpec | OutputSpec) -> TensorLayout:
         numpy=spec.dtype.numpy,
         step_shape=shape,
         step_bytes=num_elements(shape) * spec.dtype.numpy.itemsize,
-        one_step=((1, *shape), (1, 1, *shape)),
     )

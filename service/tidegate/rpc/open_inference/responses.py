@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tidegate.errors import InvalidRequest, TidegateError
 from tidegate.oip import open_inference_pb2 as pb
-from tidegate.rpc.open_inference.layouts import ModelLayout
+from tidegate.rpc.open_inference.layouts import AnswerForm, ModelLayout
 from tidegate.rpc.open_inference.parameters import refuse_unserved
 from tidegate.rpc.status import error_text
 from tidegate.tensor import Array
@@ -18,7 +18,7 @@ MAX_ECHO_CHARS = 256
 """As much of what a refused request is called goes back; no id, name or version that is served is longer."""
 
 
-def read_selection(layout: ModelLayout, request: pb.ModelInferRequest) -> Sequence[int]:
+def read_selection(layout: ModelLayout, request: pb.ModelInferRequest) -> tuple[int, ...]:
     """Which outputs a request wants, by their position in the model.
 
     Raises:
@@ -38,18 +38,18 @@ def read_selection(layout: ModelLayout, request: pb.ModelInferRequest) -> Sequen
         for name in output.parameters:
             refuse_unserved(f"outputs: {output.name!r} parameters", name)
         chosen.append(index)
-    return chosen
+    return tuple(chosen)
 
 
 def fill_answer(
     response: pb.ModelInferResponse,
     layout: ModelLayout,
     outputs: Sequence[Array],
-    chosen: Sequence[int],
+    chosen: tuple[int, ...],
     *,
     has_time: bool,
-) -> None:
-    """Write outputs into an empty response.
+) -> int:
+    """Write outputs into a response that has none.
 
     Args:
         response: Is filled.
@@ -57,14 +57,32 @@ def fill_answer(
         outputs: One array per model output, `[B, T, step_shape...]`.
         chosen: Positions of those that are wanted, in the order in which they are.
         has_time: The shapes have the time axis; else T is 1.
+
+    Returns:
+        Bytes of the outputs.
     """
-    response.model_name = layout.manifest.name
-    response.model_version = layout.manifest.version
+    form = AnswerForm(chosen, has_time, outputs[0].shape[:2])
+    head = layout.known_answers.get(form)
+    if head is None:
+        head = _head(layout, outputs, form)
+        layout.known_answers.remember(form, head)
+    response.MergeFromString(head)
+    num_bytes = 0
     for index in chosen:
-        spec, values = layout.outputs[index], outputs[index]
-        shape = values.shape if has_time else (values.shape[0], *values.shape[2:])
-        response.outputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
+        values = outputs[index]
         response.raw_output_contents.append(values.tobytes())
+        num_bytes += values.nbytes
+    return num_bytes
+
+
+def _head(layout: ModelLayout, outputs: Sequence[Array], form: AnswerForm) -> bytes:
+    """All of an answer but its elements: it is the same for every step of a sequence."""
+    response = pb.ModelInferResponse(model_name=layout.manifest.name, model_version=layout.manifest.version)
+    for index in form.chosen:
+        spec, values = layout.outputs[index], outputs[index]
+        shape = values.shape if form.has_time else (values.shape[0], *values.shape[2:])
+        response.outputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
+    return response.SerializeToString()
 
 
 def fill_sequence(response: pb.ModelInferResponse, sequence_id: int | str, first_step: int) -> None:

@@ -14,6 +14,9 @@ import numpy as np
 from tidegate.session.sequences.kept import KeptAnswer
 from tidegate.tensor import BoolArray, IntArray, SlotArray
 
+SPOILT = -1
+"""In place of the step at which a sequence is settled: no state stands there."""
+
 
 class SequenceColumns:
     """Sequences by slot.
@@ -24,6 +27,7 @@ class SequenceColumns:
             this is its next step.
         runs_ahead: Its answers leave before the states that they led to are stored, so the store has a mark of it.
         answer_bytes: At most so many bytes are its kept answer, packed; 0 if it has none.
+        gathered: Requests of it that are on their way to the engine, which does not count them yet.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -32,6 +36,7 @@ class SequenceColumns:
         self.settled: IntArray = np.zeros(capacity + 1, np.int64)
         self.runs_ahead: BoolArray = np.zeros(capacity + 1, np.bool_)
         self.answer_bytes: IntArray = np.zeros(capacity + 1, np.int64)
+        self.gathered: IntArray = np.zeros(capacity + 1, np.int64)
         self._answers: list[KeptAnswer | None] = [None] * (capacity + 1)
 
     def begin(self, slots: SlotArray, steps: IntArray | int, *, runs_ahead: bool) -> None:
@@ -44,9 +49,17 @@ class SequenceColumns:
         """Sessions leave their slots; those that are no sequences are passed over."""
         mine = slots[self.is_sequence[slots]]
         self.is_sequence[mine] = self.runs_ahead[mine] = False
-        self.settled[mine] = self.answer_bytes[mine] = 0
+        self.settled[mine] = self.answer_bytes[mine] = self.gathered[mine] = 0
         for slot in mine.tolist():
             self._answers[slot] = None
+
+    def spoil(self, slot: int) -> None:
+        """Steps of a sequence could not be stored, so they did not happen: its state is not stored any more."""
+        self.settled[slot] = SPOILT
+
+    def is_spoilt(self, slot: int) -> bool:
+        """Whether the sequence is about to go back to what the store has."""
+        return bool(self.settled.item(slot) == SPOILT)
 
     def keep(self, slot: int, answer: KeptAnswer | None) -> None:
         """A sequence has a new last answer; None if its last request had no id, or there was none."""
