@@ -77,13 +77,6 @@ def test_a_duplicate_is_refused_by_row_where_it_is_not_dropped(tmp_path: Path) -
         series(tmp_path, data_recipe())
 
 
-def test_a_network_that_masks_nothing_is_given_no_nan(recipe_path: Path) -> None:
-    recipe_path.write_text(recipe_path.read_text().replace('missing = "repeat-last"', 'missing = "mask"'))
-
-    with pytest.raises(ConfigError, match=r"data\.time\.missing: expected 'refuse' or 'repeat-last'"):
-        read_recipe(recipe_path)
-
-
 def test_a_computed_feature_is_no_column(recipe_path: Path) -> None:
     text = recipe_path.read_text().replace('name = "level"', 'name = "day_of_week_sin"')
     text = text.replace('target = "level"', 'target = "day_of_week_sin"')

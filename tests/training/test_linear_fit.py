@@ -8,8 +8,8 @@ import torch
 
 from tidegate.tensor import Array
 from tidegate.training.linear_fit import fit_linear
+from tidegate.training.network_recipe import LinearRecipe
 from tidegate.training.networks import LinearBase, LinearWeights
-from tidegate.training.recipe import LinearRecipe
 
 WINDOW, HORIZONS, LAGS, SEASON = 8, 3, (1, 4), 6
 TARGETS = (1, 0)

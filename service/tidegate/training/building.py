@@ -11,6 +11,7 @@ from tidegate.tensor import Array
 from tidegate.training.cells import CELLS, RecurrentStack
 from tidegate.training.data import Series, Split
 from tidegate.training.linear_fit import fit_linear
+from tidegate.training.network_recipe import NetworkRecipe
 from tidegate.training.networks import (
     AnomalyScore,
     BlendedHead,
@@ -30,7 +31,7 @@ from tidegate.training.networks import (
     Unit,
     WindowChanges,
 )
-from tidegate.training.recipe import NetworkRecipe, Recipe
+from tidegate.training.recipe import Recipe
 
 
 def build_network(recipe: Recipe, series: Series, split: Split) -> Forecaster:

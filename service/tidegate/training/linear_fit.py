@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from tidegate.tensor import Array
+from tidegate.training.network_recipe import LinearRecipe
 from tidegate.training.networks import LinearWeights
-from tidegate.training.recipe import LinearRecipe
 
 BIN_WEIGHT = 0.5
 """Size of a calendar bin beside a standard deviation of a change."""
@@ -38,7 +38,7 @@ def fit_linear(
 
     Args:
         values: Of the training rows without NaN, [N, C].
-        calendar: Their calendar by bins, [N, bins].
+        calendar: Their calendar as the network sees it, [N, bins].
         std: Of the columns, [C], never 0.
         targets: Positions of the columns that are forecast.
         lags: Steps back to the values that the shared changes come from.
@@ -46,12 +46,31 @@ def fit_linear(
         season_steps: The ridge doubles over two seasons of age.
         plan: Sizes and ridges.
     """
-    scaled = values / std
     rows = np.arange(plan.window - 1, len(values) - num_horizons)
-    ahead = rows[:, None] + np.arange(1, num_horizons + 1)
-    ages = np.arange(plan.window)[::-1]
-    penalty = 1 + ages / (2 * season_steps)
+    scaled = values / std
+    own, left = _own(scaled, rows, targets, num_horizons, season_steps, plan)
+    seen = [values[rows] - values[np.maximum(rows - lag, 0)] for lag in lags]
+    shared = np.concatenate([*seen, calendar[rows]], 1)
+    size = np.concatenate([*(1 / std for _ in lags), np.full(calendar.shape[1], BIN_WEIGHT)])
+    centred = (shared - shared.mean(0)) * size
+    gram = centred.T @ centred / len(rows) + plan.shared_ridge * np.eye(len(size))
+    cross = np.linalg.solve(gram, centred.T @ left / len(rows))
+    in_units = np.repeat(std[list(targets)], num_horizons)
+    return LinearWeights(own=own, cross=size[:, None] * cross * in_units, cross_mean=shared.mean(0))
+
+
+def _own(
+    scaled: Array,
+    rows: Array,
+    targets: tuple[int, ...],
+    num_horizons: int,
+    season_steps: int,
+    plan: LinearRecipe,
+) -> tuple[Array, Array]:
+    """The weights of each target's own window, [M, W, K], and what they leave over, [rows, M * K]."""
+    penalty = 1 + np.arange(plan.window)[::-1] / (2 * season_steps)
     ridges = _between(plan.ridge, plan.far_ridge, num_horizons)
+    ahead = rows[:, None] + np.arange(1, num_horizons + 1)
     grams, moments = [], []
     for column in targets:
         window = _windows(scaled[:, column], plan.window, rows)
@@ -59,25 +78,12 @@ def fit_linear(
         grams.append(window.T @ window / len(rows))
         moments.append(window.T @ change / len(rows))
     shared = _ridge(np.mean(grams, 0), np.mean(moments, 0), penalty, ridges)
-    own = np.stack(
-        [
-            shared + _ridge(g, m - g @ shared, plan.own_ridge * penalty, ridges)
-            for g, m in zip(grams, moments, strict=True)
-        ]
-    )
-    left = [
-        scaled[ahead, c] - scaled[rows, c, None] - _windows(scaled[:, c], plan.window, rows) @ w
-        for c, w in zip(targets, own, strict=True)
-    ]
-    seen = np.concatenate(
-        [*(values[rows] - values[np.maximum(rows - lag, 0)] for lag in lags), calendar[rows]], 1
-    )
-    size = np.concatenate([*(1 / std for _ in lags), np.full(calendar.shape[1], BIN_WEIGHT)])
-    centred = (seen - seen.mean(0)) * size
-    gram = centred.T @ centred / len(rows) + plan.shared_ridge * np.eye(len(size))
-    cross = np.linalg.solve(gram, centred.T @ np.concatenate(left, 1) / len(rows))
-    in_units = np.repeat(std[list(targets)], num_horizons)
-    return LinearWeights(own=own, cross=size[:, None] * cross * in_units, cross_mean=seen.mean(0))
+    own, left = [], []
+    for column, gram, moment in zip(targets, grams, moments, strict=True):
+        own.append(shared + _ridge(gram, moment - gram @ shared, plan.own_ridge * penalty, ridges))
+        change = scaled[ahead, column] - scaled[rows, column, None]
+        left.append(change - _windows(scaled[:, column], plan.window, rows) @ own[-1])
+    return np.stack(own), np.concatenate(left, 1)
 
 
 def _windows(column: Array, length: int, rows: Array) -> Array:
