@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,14 @@ from tidegate.config import first_problem
 from tidegate.errors import PackageError
 from tidegate.model.forecast import ForecastRules
 from tidegate.model.manifest import InitialFile, InputSpec, Manifest, OutputSpec, StatePair, TimeRules
-from tidegate.model.package import MODEL_FILE, ModelPackage, content_hash, npy_bytes, write_package
+from tidegate.model.package import (
+    MODEL_FILE,
+    ModelPackage,
+    assemble_package,
+    content_hash,
+    npy_bytes,
+    write_package,
+)
 from tidegate.runner.graph import Graph
 from tidegate.runner.probe import probe
 from tidegate.tensor import Array
@@ -35,6 +42,8 @@ from tidegate.training.check import check_cells, check_export
 
 OPSET = 17
 """Oldest opset with LayerNormalization as one operator; ONNX Runtime has known it since 1.12."""
+
+Measure = Callable[[ModelPackage], Mapping[str, Any]]
 
 _EXAMPLE_BATCH, _EXAMPLE_STEPS = 2, 3
 _PROBED_ROWS = 256
@@ -57,6 +66,7 @@ def export_package(
     batching: Literal["when-exact", "always"] = "when-exact",
     description: str = "",
     provenance: Mapping[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> Path:
     """Export a module, check the graph against it and write the package.
 
@@ -77,6 +87,7 @@ def export_package(
         batching: See the manifest.
         description: One line for people.
         provenance: Where the model comes from: plain values, lists and dicts.
+        measure: Called with the checked package before it is written; what it gives joins the provenance.
 
     Returns:
         Folder of the package.
@@ -100,6 +111,9 @@ def export_package(
     )
     onnx, exact = _export_checked(module, draft, examples or {})
     manifest = draft.model_copy(update={"sha256": content_hash(onnx, files), "batch_exact": exact})
+    if measure is not None:
+        found = measure(assemble_package(repository / name / version, manifest, onnx, files))
+        manifest = manifest.model_copy(update={"provenance": {**manifest.provenance, **found}})
     return write_package(repository, manifest, onnx, files)
 
 
