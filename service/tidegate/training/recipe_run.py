@@ -1,4 +1,4 @@
-"""From a recipe to a package: read, train, score on the held-out rows, export, check, write."""
+"""From a recipe to a package: read, train, export, check, measure through the engine, write."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 
 import torch
 
+from tidegate.evaluation.evaluation import Evaluation
 from tidegate.training.data import Series, read_series, split_series
-from tidegate.training.evaluation import Scores, score
+from tidegate.training.measuring import Measuring
 from tidegate.training.packaging import package_network
 from tidegate.training.recipe import RecipeFile
-from tidegate.training.train import Progress, forecast_rows, train
-
-REPORTED_HORIZONS = (1, 4, 13, 26, 52)
-"""Horizons whose scores go into the manifest, in steps."""
+from tidegate.training.train import Progress, train
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,11 @@ class TrainedPackage:
 
     Attributes:
         path: Folder of the package.
-        scores: On the held-out rows.
+        held_out: How good it is on the rows that were held out, as it is served.
     """
 
     path: Path
-    scores: Scores
+    held_out: Evaluation
 
 
 def run_recipe(
@@ -40,7 +38,7 @@ def run_recipe(
     data: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> TrainedPackage:
-    """Train, score, export and write the package that a recipe describes.
+    """Train, export, measure and write the package that a recipe describes.
 
     Args:
         file: The recipe.
@@ -53,36 +51,28 @@ def run_recipe(
         PackageError: The export does not compute what was trained, or the version exists with other bytes.
     """
     recipe = file.recipe
-    series = read_series(data or file.path.parent / recipe.data.file, recipe.data)
+    measuring = Measuring(data or file.path.parent / recipe.data.file)
+    series = read_series(measuring.data, recipe.data)
     split = split_series(series, recipe)
     network = train(recipe, series, split, report)
-    scores = {
-        name: score(
-            forecast_rows(network, series, rows), series, rows, season_steps=recipe.forecast.season_steps
-        )
-        for name, rows in (("validation", split.validation), ("test", split.test))
-    }
     path = package_network(
         network,
         recipe,
         series.values[split.train],
         repository=repository,
-        provenance=_provenance(file, series, scores),
+        provenance=_origin(file, series),
+        measure=measuring,
     )
-    return TrainedPackage(path, scores["test"])
+    return TrainedPackage(path, measuring.found["test"])
 
 
-def _provenance(file: RecipeFile, series: Series, scores: dict[str, Scores]) -> dict[str, Any]:
+def _origin(file: RecipeFile, series: Series) -> dict[str, Any]:
     return {
         "recipe_sha256": hashlib.sha256(file.text.encode()).hexdigest(),
         "recipe": file.recipe.model_dump(mode="json", exclude_none=True),
         "data_sha256": series.sha256,
         **_times(series),
         "torch": torch.__version__.split("+")[0],
-        "metrics": {
-            part: {"num_forecasts": s.num_forecasts, **s.summary(REPORTED_HORIZONS)}
-            for part, s in scores.items()
-        },
     }
 
 
