@@ -162,7 +162,8 @@ def split_series(series: Series, recipe: Recipe) -> Split:
     horizon = recipe.forecast.max_horizon_steps
     run = recipe.training.run_chunks * recipe.training.chunk_steps
     needed = {
-        "train": max(recipe.network.reach_steps, run) + horizon,
+        "train": (max if recipe.training.cold_share == 1 else sum)((recipe.network.reach_steps, run))
+        + horizon,
         "validation": horizon + 1,
         "test": horizon + 1,
     }

@@ -153,13 +153,23 @@ class TrainingRecipe(RecipePart):
     max_gradient_norm: Positive = 1.0
     """Longer gradients are clipped to this."""
 
+    error_unit: Literal["change", "column"] = "change"
+    """What the loss measures errors in. "change": the usual change of each target to each horizon, in the
+    session's own unit where it has one, so that targets and sessions count alike. "column": the standard
+    deviation of each target's column, so that what varies more within it counts more; horizons count alike
+    in both."""
+
     max_epochs: Count = 100
 
     patience_epochs: Count = 30
     """Stop when the validation loss has not fallen for so many epochs; the best weights are kept."""
 
     batch_size: Count = 16
-    """Runs side by side; each starts cold at a random row, so that young sessions are learnt too."""
+    """Runs side by side, each from a random row on."""
+
+    cold_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the runs that start as new sessions do. The others remember the rows before, so far as lags,
+    windows and scales reach; their cells begin anew all the same."""
 
     run_chunks: Count = 8
     """Chunks of one run; the state is handed from each to the next."""

@@ -1,8 +1,8 @@
 """Finding the weights: truncated back-propagation through time on the quantile loss.
 
-Each epoch is one batch of long runs. A run starts cold at a random row of the training split and goes on
-for several chunks; the state is handed from chunk to chunk, the gradient is not. So the network learns
-both to live with a state that is years old and to do without one. Everything is drawn from the recipe's
+Each epoch is one batch of long runs (runs.py). A run goes on for several chunks; the state is handed from
+chunk to chunk, the gradient is not. So the network learns both to live with an old state and to do without
+one. Everything is drawn from the recipe's
 seed and computed on one thread: the same recipe gives the same bytes on the same machine.
 """
 
@@ -24,6 +24,7 @@ from tidegate.training.calibrating import calibrate_anomaly, calibrate_widths
 from tidegate.training.data import Series, Split
 from tidegate.training.networks import Forecaster
 from tidegate.training.recipe import Recipe, TrainingRecipe
+from tidegate.training.runs import Runs
 
 BLOCK_STEPS = 1024
 """Steps of a long series that are run at once, for the memory that their windows take."""
@@ -116,36 +117,11 @@ def quantile_loss(forecasts: Tensor, future: Tensor, counts: Tensor, levels: Ten
     return (loss * counts).sum() / counts.sum().clamp(min=1)
 
 
-class _Runs:
-    """Batches of runs through the training split, each starting cold at a random row."""
-
-    def __init__(self, series: Series, rows: slice, num_horizons: int, recipe: TrainingRecipe) -> None:
-        future, counts = series.futures(num_horizons, rows)
-        self._values = series.values[rows]
-        self._future = future
-        self._counts = counts
-        self._recipe = recipe
-        self._random = np.random.default_rng(recipe.seed)
-
-    def chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Values [B, T, F], futures [B, T, K] and which of them count, chunk after chunk."""
-        recipe = self._recipe
-        last_start = len(self._values) - recipe.run_chunks * recipe.chunk_steps
-        starts = self._random.integers(0, last_start + 1, recipe.batch_size)[:, None]
-        for chunk in range(recipe.run_chunks):
-            rows = starts + chunk * recipe.chunk_steps + np.arange(recipe.chunk_steps)
-            yield (
-                torch.from_numpy(self._values[rows]),
-                torch.from_numpy(self._future[rows]),
-                torch.from_numpy(self._counts[rows]),
-            )
-
-
 def _fit(
     network: Forecaster, recipe: Recipe, series: Series, split: Split, report: Callable[[Progress], None]
 ) -> None:
     plan = recipe.training
-    runs = _Runs(series, split.train, recipe.num_horizons, plan)
+    runs = Runs(series, split.train, recipe)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     levels = torch.tensor(recipe.forecast.quantile_levels)
     best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(network.state_dict()), 0
@@ -162,12 +138,13 @@ def _fit(
 
 
 def _train_epoch(
-    network: Forecaster, optimiser: torch.optim.Optimizer, runs: _Runs, levels: Tensor, plan: TrainingRecipe
+    network: Forecaster, optimiser: torch.optim.Optimizer, runs: Runs, levels: Tensor, plan: TrainingRecipe
 ) -> float:
     network.train()
-    state = network.initial_state(plan.batch_size)
+    epoch = runs.draw()
+    state = epoch.begin(network)
     losses = []
-    for values, future, counts in runs.chunks():
+    for values, future, counts in epoch.chunks():
         made = network.make(values, *state)
         loss = quantile_loss(made.trained, future, counts, levels, made.unit)
         optimiser.zero_grad()
