@@ -104,6 +104,7 @@ class ModelLayout:
     Attributes:
         output_index: Position of each output, by name.
         all_outputs: The positions of all.
+        answer_bytes: Size of all outputs of one step of one window.
         known_inputs: Good messages of the only input, without their elements.
         known_answers: Answers without their elements, as bytes.
     """
@@ -113,6 +114,7 @@ class ModelLayout:
     outputs: tuple[TensorLayout, ...]
     output_index: Mapping[str, int]
     all_outputs: tuple[int, ...]
+    answer_bytes: int
     known_inputs: Known[bytes, KnownInput] = field(default_factory=Known)
     known_answers: Known[AnswerForm, bytes] = field(default_factory=Known)
 
@@ -142,6 +144,7 @@ def lay_out(manifest: Manifest) -> ModelLayout:
         outputs=outputs,
         output_index={o.name: i for i, o in enumerate(outputs)},
         all_outputs=tuple(range(len(outputs))),
+        answer_bytes=sum(o.step_bytes for o in outputs),
     )
 
 
