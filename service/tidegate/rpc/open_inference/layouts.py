@@ -34,7 +34,7 @@ V = TypeVar("V")
 
 
 class Known(Generic[K, V]):
-    """What was found out about forms that come again and again, up to a number of them."""
+    """What was found out about forms that come again and again, up to a number of them: the oldest go first."""
 
     __slots__ = ("_found", "get")
 
@@ -43,9 +43,10 @@ class Known(Generic[K, V]):
         self.get = self._found.get
 
     def remember(self, form: K, found: V) -> None:
-        """Keep it, if there is room."""
-        if len(self._found) < MAX_KNOWN:
-            self._found[form] = found
+        """Keep it; one that is in use and goes comes back with its next message."""
+        if len(self._found) >= MAX_KNOWN:
+            del self._found[next(iter(self._found))]
+        self._found[form] = found
 
 
 class KnownInput(NamedTuple):
