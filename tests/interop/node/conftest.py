@@ -17,6 +17,9 @@ INSTALL_TIMEOUT_S = 120
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     """The folder that the packages of package.json are installed in."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program} here, so neither grpc-js nor buf")
     package = HERE / "package.json"
     folder = ROOT / "build/interop-node" / hashlib.sha256(package.read_bytes()).hexdigest()[:12]
     if not (folder / "installed").exists():
@@ -25,9 +28,6 @@ def node_modules() -> Path:
 
 
 def _install(package: Path, folder: Path) -> None:
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program} here, so neither grpc-js nor buf")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(package, folder)
     command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
