@@ -19,6 +19,7 @@ from support.open_inference_server import serving
 from support.session_bench import LIMITS, MAX_SESSIONS, SessionBench
 from support.waiting import until
 from tidegate.oip import open_inference_pb2 as pb
+from tidegate.rpc.flow import PAUSE_BYTES
 
 if TYPE_CHECKING:
     from tidegate.oip.open_inference_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
@@ -65,6 +66,31 @@ async def test_who_reads_no_answers_keeps_nobody_from_the_slots(tmp_path: Path) 
         answers = [await asyncio.wait_for(stub.ModelInfer(step), 10) for _ in range(100)]
 
         assert {outputs_of(answer)["y"][0, 0] for answer in answers} == {1}
+        writing.cancel()
+        unread.cancel()
+        await until(lambda: _pending_bytes(bench) == 0)
+    bench.close()
+
+
+async def test_who_reads_no_answers_keeps_nobody_from_an_id(tmp_path: Path) -> None:
+    counter_package(tmp_path, width=WIDTH)
+    limits = replace(LIMITS, max_message_bytes=8 * ANSWER_BYTES, max_pending_bytes=64 * ANSWER_BYTES)
+    bench = SessionBench(tmp_path, limits=limits)
+    numbers = range(1, LIMITS.max_frames_in_flight + 1)
+    # Their answers are more than a stream may leave unsent, and each is made in many pieces.
+    long = {"x": np.ones((1, WINDOWS * STEPS, WIDTH), np.float32)}
+    step = {"x": np.ones((1, WIDTH), np.float32)}
+    async with serving(bench) as stub:
+        unread = stub.ModelStreamInfer()
+        requests = [infer_request("counter", long, sequence_id=n, sequence_start=True) for n in numbers]
+        writing = asyncio.create_task(_write_all(unread, [*requests, *requests]))
+        await until(lambda: _pending_bytes(bench) > PAUSE_BYTES)
+
+        for number in numbers:
+            begun = infer_request("counter", step, sequence_id=number, sequence_start=True)
+            answer = await asyncio.wait_for(stub.ModelInfer(begun), 10)
+            assert outputs_of(answer)["y"][0, 0] == 1
+
         writing.cancel()
         unread.cancel()
         await until(lambda: _pending_bytes(bench) == 0)
