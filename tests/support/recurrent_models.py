@@ -26,7 +26,7 @@ def forecaster(cell: CellName, num_layers: int) -> Forecaster:
     changes = Changes([1, 3], scaling)
     cells = CELLS[cell](changes.num_outputs, HIDDEN, num_layers)
     head = QuantileHead(HIDDEN + changes.num_outputs, 3, scaling)
-    return Forecaster(changes, cells, head, target=0).eval()
+    return Forecaster(changes, cells, head, targets=[0]).eval()
 
 
 def forecaster_package(repository: Path, network: Forecaster, name: str) -> Path:

@@ -31,7 +31,7 @@ def make_forecaster(
     )
     changes = Changes(lags, scaling)
     cells = CELLS[cell](changes.num_outputs, 5, layers)
-    return Forecaster(changes, cells, QuantileHead(5 + changes.num_outputs, quantiles, scaling), 1).eval()
+    return Forecaster(changes, cells, QuantileHead(5 + changes.num_outputs, quantiles, scaling), [1]).eval()
 
 
 @pytest.mark.parametrize("cell", get_args(CellName))

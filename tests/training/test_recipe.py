@@ -39,7 +39,7 @@ def test_the_version_can_be_chosen(recipe_path: Path) -> None:
         ("hidden_size = 8", "hidden_size = 0", "network.hidden_size: Input should be greater than or equal to 1"),
         ("lags = [1, 7]", "lags = [7, 1]", "network.lags: expected ascending lags"),
         ("lags = [1, 7]", "lags = []", "network.lags: Tuple should have at least 1 item"),
-        ('target = "level"', 'target = "depth"', "data: target: expected one of ['level'], got 'depth'"),
+        ('target = "level"', 'target = "depth"', "data: targets: expected one of ['level'], got 'depth'"),
         ('[{ name = "level", unit = "m" }]', '[{ name = "level" }, { name = "level" }]', "data: columns: names must differ"),
         ("2020-05-15", "2020-04-01", "data: test_from: expected a day after 2020-04-01, got 2020-04-01"),
         ("2020-05-15", '"soon"', "data.test_from"),

@@ -16,11 +16,12 @@ from tidegate.cli.train import train as train_command
 from tidegate.errors import ConfigError
 from tidegate.model.package import read_package
 from tidegate.runner.graph import Graph
+from tidegate.training.building import build_network
 from tidegate.training.cells import CellName
 from tidegate.training.data import read_series, split_series
 from tidegate.training.recipe import read_recipe
 from tidegate.training.recipe_run import run_recipe
-from tidegate.training.train import Progress, build_network, forecast_rows, quantile_loss, train
+from tidegate.training.train import Progress, forecast_rows, quantile_loss, train
 
 
 def change(path: Path, old: str, new: str) -> Path:

@@ -65,8 +65,8 @@ def _train_showing_progress(
 
 def _table(file: RecipeFile, scores: Scores) -> Table:
     data = file.recipe.data
-    unit = next(c.unit for c in data.columns if c.name == data.target)
-    table = Table(title=f"Held-out rows from {data.test_from}: mean absolute error, {unit or data.target}")
+    units = " ".join(dict.fromkeys(data.target_units)) or ", ".join(data.targets)
+    table = Table(title=f"Held-out rows from {data.test_from}: mean absolute error, {units}")
     for name in ("steps ahead", "model", "repeat last", "same season", "in the interval"):
         table.add_column(name, justify="right")
     for k in (k for k in REPORTED_HORIZONS if k <= len(scores.model)):

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tidegate.model.manifest import BATCH
 from tidegate.runner import reference
 from tidegate.runner.reference import Float, Gates, Trace
 from tidegate.tensor import Array
+from tidegate.training.states import Carried
 
 CellName = Literal["lstm", "gru", "rnn"]
 
@@ -40,6 +42,12 @@ class RecurrentStack(nn.Module, ABC):
         super().__init__()
         self.num_inputs = num_inputs
         self.state_shape = (num_layers, hidden_size)
+
+    @property
+    def carried(self) -> tuple[Carried, ...]:
+        """The states, in the order of the arguments."""
+        layers, hidden_size = self.state_shape
+        return tuple(Carried(name, (layers, BATCH, hidden_size)) for name in self.state_names)
 
     @abstractmethod
     def forward(self, z: Tensor, *state: Tensor) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Series:
         days: Day of each row in the rules' time zone, [N], datetime64[D].
         values: Raw values with missing ones filled, or NaN where the rules mask them; the recipe's columns,
             then the calendar, [N, F], float32.
-        target: The column that is forecast, [N], float32.
-        observed: Whether the target was measured at a row and not filled, [N].
+        target: The column that is forecast, [N], or the columns, [N, M] where there are several; float32.
+        observed: Whether the target was measured at a row and not filled, in the same shape.
         sha256: Of the file's bytes, in hex.
         num_filled: Rows that fill gaps in the file.
         num_dropped: Rows of the file that were dropped, because their times repeat or go back.
@@ -60,13 +61,18 @@ class Series:
             rows: The split; targets outside of it do not count.
 
         Returns:
-            The target 1 to K steps after each row, [rows, K], float32, and where it counts: it lies in
-            the split and was measured.
+            The target 1 to K steps after each row, [rows, K] or [rows, M, K], float32, and where it counts:
+            it lies in the split and was measured. 0 where it does not.
         """
         ahead = np.arange(rows.start, rows.stop)[:, None] + np.arange(1, horizons + 1)
         inside = ahead < rows.stop
         ahead = np.where(inside, ahead, rows.start)
-        return self.target[ahead], inside & self.observed[ahead]
+        counts = self.observed[ahead]
+        if counts.ndim == 3:
+            counts = counts & inside[..., None]
+            return np.where(counts, self.target[ahead], 0).swapaxes(1, 2), counts.swapaxes(1, 2)
+        counts = counts & inside
+        return np.where(counts, self.target[ahead], 0), counts
 
 
 @dataclass(frozen=True)
@@ -118,21 +124,30 @@ def read_series(path: Path, data: DataRecipe) -> Series:
     except InvalidRequest as error:
         raise ConfigError(f"{path}: {error}") from error
     values = np.concatenate([np.empty((0, *spec.step_shape), np.float32), *(r.values[0] for r in rows)])
+    observed = np.concatenate(
+        [np.empty((0, len(data.targets)), np.bool_), *(_measured(r, data.targets) for r in rows)]
+    )
     zone = data.time.zone
     return Series(
         days=np.array([t.astimezone(zone).date() for r in rows for t in r.times], "datetime64[D]"),
         values=values,
-        target=np.ascontiguousarray(values[:, spec.features.index(data.target)]),
-        observed=np.array([is_own for r in rows for is_own in _measured(r, data.target)], np.bool_),
+        target=_without_axis_of_one(values[:, data.target_positions]),
+        observed=_without_axis_of_one(observed),
         sha256=hashlib.sha256(content).hexdigest(),
         num_filled=reader.num_filled,
         num_dropped=reader.num_dropped,
     )
 
 
-def _measured(steps: Steps, target: str) -> list[bool]:
-    """Per step of a row, whether the target was measured there."""
-    return [False] * (steps.num_steps - 1) + [target not in steps.filled] * (steps.num_steps > 0)
+def _measured(steps: Steps, targets: Sequence[str]) -> BoolArray:
+    """Per step of a row, whether each target was measured there."""
+    measured = np.zeros((steps.num_steps, len(targets)), np.bool_)
+    measured[-1:] = [target not in steps.filled for target in targets]
+    return measured
+
+
+def _without_axis_of_one(columns: Array) -> Array:
+    return np.ascontiguousarray(columns[:, 0] if columns.shape[1] == 1 else columns)
 
 
 def split_series(series: Series, recipe: Recipe) -> Split:
@@ -155,7 +170,7 @@ def split_series(series: Series, recipe: Recipe) -> Split:
         part: slice = getattr(parts, name)
         if part.stop - part.start < count:
             raise ConfigError(f"{name} split: expected at least {count} rows, got {part.stop - part.start}")
-        measured = series.futures(horizon, part)[1].any(0)
+        measured = series.futures(horizon, part)[1].any(0).reshape(-1, horizon).all(0)
         if not measured.all():
             ahead = int(np.argmin(measured)) + 1
             raise ConfigError(f"{name} split: expected measured values {ahead} steps ahead, got none")

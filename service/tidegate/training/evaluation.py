@@ -54,25 +54,39 @@ def score(forecasts: Array, series: Series, rows: slice, *, season_steps: int) -
     """Score the forecasts made at the rows of one split.
 
     Args:
-        forecasts: Quantiles made at every row of `rows`, [rows, K, Q], ascending over the last axis.
+        forecasts: Quantiles made at every row of `rows`, [rows, K, Q] or, for several targets,
+            [rows, M, K, Q], ascending over the last axis.
         series: What happened.
         rows: The split; only futures inside it count.
         season_steps: Length of a season; at least K.
     """
-    num_horizons, num_quantiles = forecasts.shape[1:]
+    num_horizons, num_quantiles = forecasts.shape[-2:]
     future, counts = series.futures(num_horizons, rows)
     made_at = np.arange(rows.start, rows.stop)[:, None]
     season_before = np.maximum(made_at + np.arange(1, num_horizons + 1) - season_steps, 0)
+    known = _last_known(series.target)
     inside = (forecasts[..., 0] <= future) & (future <= forecasts[..., -1])
+
+    def target_at(found: Array) -> Array:
+        """[rows, K], or [rows, M, K] for several targets."""
+        values = known[found]
+        return values if values.ndim == 2 else values.swapaxes(1, 2)
 
     def mean(values: Array) -> Array:
         averaged: Array = np.where(counts, values, 0).sum(0, dtype=np.float64) / counts.sum(0)
-        return averaged
+        return averaged.reshape(-1, num_horizons).mean(0)
 
     return Scores(
         model=mean(np.abs(forecasts[..., num_quantiles // 2] - future)),
-        repeat_last=mean(np.abs(series.target[made_at] - future)),
-        same_season=mean(np.abs(series.target[season_before] - future)),
+        repeat_last=mean(np.abs(target_at(made_at) - future)),
+        same_season=mean(np.abs(target_at(season_before) - future)),
         coverage=mean(inside),
         num_forecasts=int(counts.sum()),
     )
+
+
+def _last_known(target: Array) -> Array:
+    """The target with its last measured value where it is masked; 0 before the first."""
+    rows = np.arange(len(target)).reshape(-1, *[1] * (target.ndim - 1))
+    newest = np.maximum.accumulate(np.where(np.isnan(target), 0, rows), 0)
+    return np.nan_to_num(np.take_along_axis(target, newest, 0))

@@ -10,7 +10,7 @@ import datetime as dt
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,8 +45,8 @@ class DataRecipe(_Strict):
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     """What the network sees at each step, in order."""
 
-    target: str
-    """The column that is forecast; one of `columns`."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The columns that are forecast, some of `columns`; for a single one `target = "name"` will do."""
 
     time: TimeRules
     """Goes into the manifest as it is; `column` is required here."""
@@ -57,6 +57,17 @@ class DataRecipe(_Strict):
     test_from: dt.date
     """First day of the held-out split, which is looked at once, after training."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _single_target(cls, keys: Any) -> Any:
+        if not isinstance(keys, dict) or "target" not in keys:
+            return keys
+        if "targets" in keys:
+            raise ValueError("target: expected either target or targets, got both")
+        return {name: value for name, value in keys.items() if name != "target"} | {
+            "targets": [keys["target"]]
+        }
+
     @model_validator(mode="after")
     def _fits(self) -> DataRecipe:
         names = [c.name for c in self.columns]
@@ -65,13 +76,27 @@ class DataRecipe(_Strict):
             raise ValueError(f"columns: {min(computed)!r} is computed from the calendar, and no column")
         if len(set(names)) != len(names):
             raise ValueError(f"columns: names must differ, got {names}")
-        if self.target not in names:
-            raise ValueError(f"target: expected one of {names}, got {self.target!r}")
+        for target in self.targets:
+            if target not in names:
+                raise ValueError(f"targets: expected one of {names}, got {target!r}")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError(f"targets: names must differ, got {list(self.targets)}")
         if not self.time.column:
             raise ValueError("time.column: required, because the split is by time")
         if self.test_from <= self.validation_from:
             raise ValueError(f"test_from: expected a day after {self.validation_from}, got {self.test_from}")
         return self
+
+    @property
+    def target_positions(self) -> tuple[int, ...]:
+        """Where the targets stand among the columns."""
+        names = [c.name for c in self.columns]
+        return tuple(names.index(target) for target in self.targets)
+
+    @property
+    def target_units(self) -> tuple[str, ...]:
+        """What the targets are measured in."""
+        return tuple(self.columns[position].unit for position in self.target_positions)
 
 
 class NetworkRecipe(_Strict):
@@ -91,6 +116,20 @@ class NetworkRecipe(_Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the head's inputs that are hidden from it at random while training."""
 
+    normalise: Literal["fixed", "running", "frozen"] = "fixed"
+    """What values and changes are measured in. "fixed": the scale of the training rows. "running": the
+    session's own mean and scale, carried beside its other states, which begin with the training rows' and
+    adapt for ever. "frozen": they adapt for `normalise_steps` values and then stay. The latter two serve
+    sessions whose levels and swings differ from those of the training rows; their graphs take one step at
+    a time."""
+
+    normalise_steps: Annotated[int, Field(ge=2, le=10_000_000)] = 500
+    """Memory of the session's own mean and scale, in steps."""
+
+    sees_level: bool = False
+    """The cells see each value's distance from the mean as well as its changes. For series that keep coming
+    back to their level; not for one with a trend, whose level is always new."""
+
     @field_validator("lags")
     @classmethod
     def _ascending(cls, lags: tuple[int, ...]) -> tuple[int, ...]:
@@ -101,6 +140,11 @@ class NetworkRecipe(_Strict):
 
 class ForecastRecipe(_Strict):
     """What is forecast."""
+
+    mode: Literal["direct", "rollout"] = "direct"
+    """"direct": each step answers with all horizons at once. "rollout": it answers with the next step, and
+    `tidegate forecast` feeds the middle quantiles back as the coming inputs; one set of weights then serves
+    any horizon, but the intervals are those of one step, given that the steps before it come as predicted."""
 
     max_horizon_steps: Count = 1
     """The forecast covers every step from 1 to this one."""
@@ -171,12 +215,18 @@ class Recipe(_Strict):
     training: TrainingRecipe = TrainingRecipe()
 
     @model_validator(mode="after")
-    def _network_takes_it(self) -> Recipe:
-        if self.data.time.missing == "mask":
+    def _fits(self) -> Recipe:
+        rest = [c.name for c in self.data.columns if c.name not in self.data.targets]
+        if self.forecast.mode == "rollout" and rest:
             raise ValueError(
-                "data.time.missing: expected 'refuse' or 'repeat-last': the network masks nothing"
+                f"forecast.mode: 'rollout' feeds every column back, so all must be targets; {rest[0]!r} is none"
             )
         return self
+
+    @property
+    def num_horizons(self) -> int:
+        """Steps that the network looks ahead by itself, K."""
+        return 1 if self.forecast.mode == "rollout" else self.forecast.max_horizon_steps
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,10 @@ from typing import Any
 
 import torch
 
-from tidegate.model.forecast import DirectRules
-from tidegate.model.manifest import BATCH, TIME, Dim, OutputSpec
-from tidegate.tensor import DType
-from tidegate.training.carrying import carry_last_answers
-from tidegate.training.data import Series, input_spec, read_series, split_series
+from tidegate.training.data import Series, read_series, split_series
 from tidegate.training.evaluation import Scores, score
-from tidegate.training.export import export_package
-from tidegate.training.networks import Forecaster, SingleStep
-from tidegate.training.recipe import Recipe, RecipeFile
+from tidegate.training.packaging import package_network
+from tidegate.training.recipe import RecipeFile
 from tidegate.training.train import Progress, forecast_rows, train
 
 REPORTED_HORIZONS = (1, 4, 13, 26, 52)
@@ -67,45 +62,14 @@ def run_recipe(
         )
         for name, rows in (("validation", split.validation), ("test", split.test))
     }
-    path = _export(network, recipe, repository, _provenance(file, series, scores))
-    return TrainedPackage(path, scores["test"])
-
-
-def _export(network: Forecaster, recipe: Recipe, repository: Path, provenance: dict[str, Any]) -> Path:
-    has_time_axis = network.cells.has_time_loop
-    output = output_spec(recipe, has_time_axis=has_time_axis)
-    carrying = carry_last_answers(
-        network if has_time_axis else SingleStep(network), [output], network.state_pairs()
-    )
-    return export_package(
-        carrying.module,
+    path = package_network(
+        network,
+        recipe,
+        series.values[split.train],
         repository=repository,
-        name=recipe.name,
-        version=recipe.version,
-        description=recipe.description,
-        inputs=[input_spec(recipe.data, has_time_axis=has_time_axis)],
-        outputs=carrying.outputs,
-        states=carrying.states,
-        time=recipe.data.time,
-        forecast=DirectRules(mode="direct", outputs=(output.name,)),
-        provenance=provenance,
+        provenance=_provenance(file, series, scores),
     )
-
-
-def output_spec(recipe: Recipe, *, has_time_axis: bool = True) -> OutputSpec:
-    """The model's one output: quantiles of the target over the coming steps."""
-    axes: tuple[Dim, ...] = (BATCH, TIME) if has_time_axis else (BATCH,)
-    levels = recipe.forecast.quantile_levels
-    unit = next(c.unit for c in recipe.data.columns if c.name == recipe.data.target)
-    return OutputSpec(
-        name="forecast",
-        dtype=DType.FLOAT32,
-        shape=(*axes, recipe.forecast.max_horizon_steps, len(levels)),
-        features=(recipe.data.target,),
-        units=(unit,),
-        horizon_steps=tuple(range(1, recipe.forecast.max_horizon_steps + 1)),
-        quantile_levels=levels,
-    )
+    return TrainedPackage(path, scores["test"])
 
 
 def _provenance(file: RecipeFile, series: Series, scores: dict[str, Scores]) -> dict[str, Any]:

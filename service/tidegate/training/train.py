@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from tidegate.tensor import Array
-from tidegate.training.cells import CELLS
+from tidegate.training.building import build_network
 from tidegate.training.data import Series, Split
-from tidegate.training.networks import Changes, Forecaster, QuantileHead, Scaling
+from tidegate.training.networks import Forecaster, Made
 from tidegate.training.recipe import Recipe, TrainingRecipe
 
 
@@ -63,41 +63,23 @@ def train(
     return network.eval()
 
 
-def build_network(recipe: Recipe, series: Series, split: Split) -> Forecaster:
-    """The network with random weights and the scaling of the training split."""
-    scaling = measure_scaling(recipe, series, split.train)
-    changes = Changes(recipe.network.lags, scaling)
-    cells = CELLS[recipe.network.cell](
-        changes.num_outputs, recipe.network.hidden_size, recipe.network.num_layers
-    )
-    num_hidden = recipe.network.hidden_size + changes.num_outputs
-    num_quantiles = len(recipe.forecast.quantile_levels)
-    head = QuantileHead(num_hidden, num_quantiles, scaling, recipe.network.dropout)
-    target = [c.name for c in recipe.data.columns].index(recipe.data.target)
-    return Forecaster(changes, cells, head, target)
-
-
-def measure_scaling(recipe: Recipe, series: Series, rows: slice) -> Scaling:
-    """Means and standard deviations of the changes in the training split."""
-    values = series.values[rows].astype(np.float64)
-    changes = [values[lag:] - values[:-lag] for lag in recipe.network.lags]
-    future, counts = series.futures(recipe.forecast.max_horizon_steps, rows)
-    ahead = np.where(counts, future - series.target[rows, None].astype(np.float64), np.nan)
-    return Scaling(
-        change_mean=np.stack([c.mean(0) for c in changes]),
-        change_std=_never_zero(np.stack([c.std(0) for c in changes])),
-        horizon_mean=np.nanmean(ahead, 0),
-        horizon_std=_never_zero(np.nanstd(ahead, 0)),
-    )
-
-
 def forecast_rows(network: Forecaster, series: Series, rows: slice) -> Array:
-    """Quantiles made at each of `rows` by a session that began at row 0, [rows, K, Q], float32."""
+    """Quantiles made at each of `rows` by a session that began at row 0.
+
+    Returns:
+        [rows, K, Q] or, for several targets, [rows, M, K, Q], float32.
+    """
+    forecasts: Array = make_rows(network, series, rows).forecasts.numpy()
+    return forecasts
+
+
+def make_rows(network: Forecaster, series: Series, rows: slice) -> Made:
+    """What a network that began at row 0 makes at each of `rows`; tensors without their batch axis."""
     with torch.no_grad():
         x = torch.from_numpy(series.values[None, : rows.stop])
-        forecasts, *_ = network(x, *network.initial_state(1))
-    made: Array = forecasts[0, rows.start :].numpy()
-    return made
+        made = network.make(x, *network.initial_state(1))
+    unit = made.unit[0, rows.start :] if made.unit.dim() > made.forecasts.dim() - 2 else made.unit
+    return made._replace(forecasts=made.forecasts[0, rows.start :], unit=unit)
 
 
 def quantile_loss(forecasts: Tensor, future: Tensor, counts: Tensor, levels: Tensor, unit: Tensor) -> Tensor:
@@ -108,9 +90,9 @@ def quantile_loss(forecasts: Tensor, future: Tensor, counts: Tensor, levels: Ten
         future: What happened, [..., K].
         counts: Which futures count, [..., K], bool.
         levels: Quantile levels, [Q].
-        unit: Per horizon, what an error is measured in, [K].
+        unit: What an error is measured in; broadcasts to the futures.
     """
-    error = (future[..., None] - forecasts) / unit[:, None]
+    error = (future[..., None] - forecasts) / unit[..., None]
     loss = torch.maximum(levels * error, (levels - 1) * error).sum(-1)
     return (loss * counts).sum() / counts.sum().clamp(min=1)
 
@@ -144,7 +126,7 @@ def _fit(
     network: Forecaster, recipe: Recipe, series: Series, split: Split, report: Callable[[Progress], None]
 ) -> None:
     plan = recipe.training
-    runs = _Runs(series, split.train, recipe.forecast.max_horizon_steps, plan)
+    runs = _Runs(series, split.train, recipe.num_horizons, plan)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     levels = torch.tensor(recipe.forecast.quantile_levels)
     best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(network.state_dict()), 0
@@ -167,32 +149,27 @@ def _train_epoch(
     state = network.initial_state(plan.batch_size)
     losses = []
     for values, future, counts in runs.chunks():
-        forecasts, *state_next = network(values, *state)
-        loss = quantile_loss(forecasts, future, counts, levels, network.head.factor)
+        made = network.make(values, *state)
+        loss = quantile_loss(made.forecasts, future, counts, levels, made.unit)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), plan.max_gradient_norm)
         optimiser.step()
-        state = tuple(s.detach() for s in state_next)
+        state = tuple(s.detach() for s in made.states)
         losses.append(loss.item())
     return float(np.mean(losses))
 
 
 def _validation_loss(network: Forecaster, series: Series, rows: slice, levels: Tensor) -> float:
     network.eval()
-    forecasts = torch.from_numpy(forecast_rows(network, series, rows))
-    future, counts = series.futures(forecasts.shape[1], rows)
-    unit = network.head.factor
-    return quantile_loss(forecasts, torch.from_numpy(future), torch.from_numpy(counts), levels, unit).item()
+    made = make_rows(network, series, rows)
+    future, counts = (torch.from_numpy(a) for a in series.futures(made.forecasts.shape[-2], rows))
+    return quantile_loss(made.forecasts, future, counts, levels, made.unit).item()
 
 
 def _learning_rate(plan: TrainingRecipe, epoch: int) -> float:
     final = plan.learning_rate / 100
     return final + (plan.learning_rate - final) * (1 + math.cos(math.pi * epoch / plan.max_epochs)) / 2
-
-
-def _never_zero(std: Array) -> Array:
-    return np.where(std > 0, std, 1.0)
 
 
 @contextmanager
