@@ -19,9 +19,12 @@ from tidegate.runner.graph import Graph
 from tidegate.training.building import build_network
 from tidegate.training.cells import CellName
 from tidegate.training.data import read_series, split_series
+from tidegate.training.epoch_log import Epoch
+from tidegate.training.forecasting import forecast_rows
+from tidegate.training.loss import quantile_loss
 from tidegate.training.recipe import read_recipe
 from tidegate.training.recipe_run import run_recipe
-from tidegate.training.train import Progress, forecast_rows, quantile_loss, train
+from tidegate.training.train import Watcher, train
 
 
 def change(path: Path, old: str, new: str) -> Path:
@@ -116,9 +119,9 @@ def test_training_lowers_the_loss_and_stops_when_it_no_longer_falls(
     recipe_path: Path, tmp_path: Path
 ) -> None:
     change(recipe_path, "max_epochs = 3", "max_epochs = 60\npatience_epochs = 5")
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
 
-    run_recipe(read_recipe(recipe_path), tmp_path / "models", report=seen.append)
+    run_recipe(read_recipe(recipe_path), tmp_path / "models", watcher=Watcher(epoch_done=seen.append))
 
     assert seen[-1].best_loss < 0.6 * seen[0].validation_loss
     assert seen[-1].best_loss == min(p.validation_loss for p in seen)
@@ -135,9 +138,9 @@ def test_the_weights_that_did_best_on_validation_are_kept(recipe_path: Path) -> 
     recipe = read_recipe(recipe_path).recipe
     series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
     split = split_series(series, recipe)
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
 
-    network = train(recipe, series, split, seen.append)
+    network = train(recipe, series, split, watcher=Watcher(epoch_done=seen.append))
 
     future, counts = (torch.from_numpy(a) for a in series.futures(3, split.validation))
     made = torch.from_numpy(forecast_rows(network, series, split.validation))

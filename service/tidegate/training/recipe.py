@@ -6,100 +6,23 @@ misspelt option never silently takes its default.
 
 from __future__ import annotations
 
-import datetime as dt
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tidegate.config import first_problem
 from tidegate.errors import ConfigError
-from tidegate.model.manifest import ModelName, TimeRules, VersionNumber
+from tidegate.model.manifest import ModelName, VersionNumber
 from tidegate.training.cells import CellName
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from tidegate.training.data_recipe import DataRecipe
+from tidegate.training.recipe_types import Count, Strict
+from tidegate.training.training_recipe import TrainingRecipe
 
 
-class Column(_Strict):
-    """A column that the network sees."""
-
-    name: Annotated[str, Field(min_length=1)]
-
-    unit: str = ""
-    """For people; nothing is converted."""
-
-
-class DataRecipe(_Strict):
-    """Where the series comes from and how it becomes steps."""
-
-    file: str
-    """CSV file, relative to the recipe."""
-
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-    """What the network sees at each step, in order."""
-
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The columns that are forecast, some of `columns`; for a single one `target = "name"` will do."""
-
-    time: TimeRules
-    """Goes into the manifest as it is; `column` is required here."""
-
-    validation_from: dt.date
-    """First day of the validation split; everything before it is trained on."""
-
-    test_from: dt.date
-    """First day of the held-out split, which is looked at once, after training."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _single_target(cls, keys: Any) -> Any:
-        if not isinstance(keys, dict) or "target" not in keys:
-            return keys
-        if "targets" in keys:
-            raise ValueError("target: expected either target or targets, got both")
-        return {name: value for name, value in keys.items() if name != "target"} | {
-            "targets": [keys["target"]]
-        }
-
-    @model_validator(mode="after")
-    def _fits(self) -> DataRecipe:
-        names = [c.name for c in self.columns]
-        computed = self.time.computed_features & set(names)
-        if computed:
-            raise ValueError(f"columns: {min(computed)!r} is computed from the calendar, and no column")
-        if len(set(names)) != len(names):
-            raise ValueError(f"columns: names must differ, got {names}")
-        for target in self.targets:
-            if target not in names:
-                raise ValueError(f"targets: expected one of {names}, got {target!r}")
-        if len(set(self.targets)) != len(self.targets):
-            raise ValueError(f"targets: names must differ, got {list(self.targets)}")
-        if not self.time.column:
-            raise ValueError("time.column: required, because the split is by time")
-        if self.test_from <= self.validation_from:
-            raise ValueError(f"test_from: expected a day after {self.validation_from}, got {self.test_from}")
-        return self
-
-    @property
-    def target_positions(self) -> tuple[int, ...]:
-        """Where the targets stand among the columns."""
-        names = [c.name for c in self.columns]
-        return tuple(names.index(target) for target in self.targets)
-
-    @property
-    def target_units(self) -> tuple[str, ...]:
-        """What the targets are measured in."""
-        return tuple(self.columns[position].unit for position in self.target_positions)
-
-
-class NetworkRecipe(_Strict):
+class NetworkRecipe(Strict):
     """The shape of the network."""
 
     cell: CellName = "lstm"
@@ -138,7 +61,7 @@ class NetworkRecipe(_Strict):
         return lags
 
 
-class ForecastRecipe(_Strict):
+class ForecastRecipe(Strict):
     """What is forecast."""
 
     mode: Literal["direct", "rollout"] = "direct"
@@ -172,38 +95,7 @@ class ForecastRecipe(_Strict):
         return self
 
 
-class TrainingRecipe(_Strict):
-    """How the weights are found: AdamW on the quantile loss, truncated back-propagation through time."""
-
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
-
-    optimiser: Literal["adamw"] = "adamw"
-
-    learning_rate: Positive = 0.003
-    """Falls to a hundredth of this along a cosine."""
-
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Share of each weight taken off per step, times the learning rate."""
-
-    max_gradient_norm: Positive = 1.0
-    """Longer gradients are clipped to this."""
-
-    max_epochs: Count = 100
-
-    patience_epochs: Count = 30
-    """Stop when the validation loss has not fallen for so many epochs; the best weights are kept."""
-
-    batch_size: Count = 16
-    """Runs side by side; each starts cold at a random row, so that young sessions are learnt too."""
-
-    run_chunks: Count = 8
-    """Chunks of one run; the state is handed from each to the next."""
-
-    chunk_steps: Count = 52
-    """Steps that the gradient reaches back."""
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """One training run."""
 
     name: ModelName

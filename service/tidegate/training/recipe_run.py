@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tidegate.training.data import Series, read_series, split_series
+from tidegate.errors import PackageError
+from tidegate.model.package import MANIFEST_FILE, read_package
+from tidegate.training.checkpoints import Checkpoints
+from tidegate.training.data import Series, Split, read_series, split_series
+from tidegate.training.data_files import find_data
+from tidegate.training.epoch_log import EpochLog
 from tidegate.training.evaluation import Scores, score
+from tidegate.training.forecasting import forecast_rows
+from tidegate.training.networks import Forecaster
 from tidegate.training.packaging import package_network
-from tidegate.training.recipe import RecipeFile
-from tidegate.training.train import Progress, forecast_rows, train
+from tidegate.training.recipe import Recipe, RecipeFile
+from tidegate.training.run_key import run_key
+from tidegate.training.train import Records, Watcher, train
 
 REPORTED_HORIZONS = (1, 4, 13, 26, 52)
 """Horizons whose scores go into the manifest, in steps."""
@@ -38,51 +46,85 @@ def run_recipe(
     repository: Path,
     *,
     data: Path | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
+    log: Path | None = None,
+    restart: bool = False,
+    watcher: Watcher | None = None,
 ) -> TrainedPackage:
-    """Train, score, export and write the package that a recipe describes.
+    """Train, score, export and write the package that a recipe describes; resume a run that was interrupted.
 
     Args:
         file: The recipe.
-        repository: Model repository that takes the package.
+        repository: Model repository that takes the package and, until it is made, the checkpoints.
         data: CSV file to use instead of the recipe's.
-        report: Called after every epoch.
+        log: CSV file of the epochs; None: `<repository>/<name>/training-<version>.csv`.
+        restart: Begin anew where a run was interrupted.
+        watcher: Is told how the run goes.
 
     Raises:
-        ConfigError: The data do not fit the recipe.
+        ConfigError: The data do not fit the recipe, or see `train`.
         PackageError: The export does not compute what was trained, or the version exists with other bytes.
     """
     recipe = file.recipe
-    series = read_series(data or file.path.parent / recipe.data.file, recipe.data)
+    series = read_series(data or find_data(file), recipe.data)
     split = split_series(series, recipe)
-    network = train(recipe, series, split, report)
-    scores = {
-        name: score(
-            forecast_rows(network, series, rows), series, rows, season_steps=recipe.forecast.season_steps
-        )
-        for name, rows in (("validation", split.validation), ("test", split.test))
-    }
+    origin = _origin(file, series)
+    _check_version_is_free(repository / recipe.name / recipe.version, origin)
+    records = _records(repository, recipe, series, log)
+    if restart:
+        records.checkpoints.forget()
+    network = train(recipe, series, split, watcher=watcher, records=records)
+    scores = _scores(network, recipe, series, split)
     path = package_network(
         network,
         recipe,
         series.values[split.train],
         repository=repository,
-        provenance=_provenance(file, series, scores),
+        provenance={**origin, "metrics": _metrics(scores)},
     )
+    records.checkpoints.remove_all()
     return TrainedPackage(path, scores["test"])
 
 
-def _provenance(file: RecipeFile, series: Series, scores: dict[str, Scores]) -> dict[str, Any]:
+def _records(repository: Path, recipe: Recipe, series: Series, log: Path | None) -> Records:
+    key = run_key(recipe, series.sha256)
+    return Records(
+        Checkpoints(repository, recipe.name, recipe.version, key),
+        EpochLog(log or repository / recipe.name / f"training-{recipe.version}.csv"),
+    )
+
+
+def _scores(network: Forecaster, recipe: Recipe, series: Series, split: Split) -> dict[str, Scores]:
+    season_steps = recipe.forecast.season_steps
+    return {
+        name: score(forecast_rows(network, series, rows), series, rows, season_steps=season_steps)
+        for name, rows in (("validation", split.validation), ("test", split.test))
+    }
+
+
+def _metrics(scores: Mapping[str, Scores]) -> dict[str, Any]:
+    return {
+        part: {"num_forecasts": s.num_forecasts, **s.summary(REPORTED_HORIZONS)} for part, s in scores.items()
+    }
+
+
+def _check_version_is_free(target: Path, origin: Mapping[str, Any]) -> None:
+    """Before hours of training rather than after: a version is never written with other bytes."""
+    if not (target / MANIFEST_FILE).exists():
+        return
+    there = read_package(target).manifest.provenance
+    changed = [name for name, value in origin.items() if there.get(name) != value]
+    if changed:
+        raise PackageError(f"{target}: exists with another {changed[0]}: choose the next version number")
+
+
+def _origin(file: RecipeFile, series: Series) -> dict[str, Any]:
+    """What the manifest says of where the model comes from, as far as it is known before training."""
     return {
         "recipe_sha256": hashlib.sha256(file.text.encode()).hexdigest(),
-        "recipe": file.recipe.model_dump(mode="json"),
+        "recipe": file.recipe.model_dump(mode="json", exclude_none=True),
         "data_sha256": series.sha256,
         **_times(series),
         "torch": torch.__version__.split("+")[0],
-        "metrics": {
-            part: {"num_forecasts": s.num_forecasts, **s.summary(REPORTED_HORIZONS)}
-            for part, s in scores.items()
-        },
     }
 
 
