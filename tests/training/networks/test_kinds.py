@@ -12,9 +12,12 @@ import torch
 
 from support.small_recipes import KINDS, small_recipe, small_series
 from tidegate.model.forecast import FeedbackRules
+from tidegate.model.future_inputs import future_inputs
 from tidegate.model.package import ModelPackage, read_package
 from tidegate.runner.graph import Graph
 from tidegate.runner.probe import probe
+from tidegate.runner.roll import Roll
+from tidegate.runner.runner import Runner, RunnerOptions
 from tidegate.tensor import Array
 from tidegate.training.building import build_network
 from tidegate.training.cells import CellName
@@ -149,6 +152,27 @@ def test_one_step_is_forecast_and_fed_back_where_a_recipe_rolls_out(tmp_path: Pa
     assert output.step_shape == (2, 1, 3)
     assert output.horizon_steps == (1,)
     assert output.carried_as == "forecast_last"
+
+
+def test_a_rollout_from_a_live_state_is_the_network_fed_with_its_own_medians(tmp_path: Path) -> None:
+    network, values, package = package_of("rollout", tmp_path)
+    runner = Runner(package, RunnerOptions(max_sessions=4))
+    slot = np.array([1], np.int32)
+    runner.arena.reset(slot)
+    runner.step(slot, [values[None, :40]])
+    rules = package.manifest.forecast
+    assert isinstance(rules, FeedbackRules)
+
+    roll = Roll(runner, slot, [future_inputs(package.manifest, rules, {}, 5, has_answered=True)])
+    roll.advance(5)
+
+    with torch.no_grad():
+        made = network.make(torch.from_numpy(values[None, :40]), *network.initial_state(1))
+        for step in range(5):
+            fed = made.outputs[0][:, -1:, [1, 0], 0, 1]  # targets are flow and level, columns level and flow
+            np.testing.assert_allclose(roll.inputs[0][0, step], fed[0, 0], rtol=1e-4)
+            made = network.make(fed, *made.states)
+            np.testing.assert_allclose(roll.outputs[0][0, step], made.outputs[0][0, 0], rtol=1e-4)
 
 
 def test_several_targets_have_an_axis_and_their_own_units(tmp_path: Path) -> None:
