@@ -69,6 +69,23 @@ def by_target(title: str, targets: Mapping[str, Mapping[str, Any]]) -> FigureTab
     return FigureTable(title, ["target", *headings], rows, num_words=1)
 
 
+def kept_figures(provenance: Mapping[str, Any]) -> list[FigureTable]:
+    """The figures that a manifest keeps of each part of the data, as far as it keeps any."""
+    metrics = provenance.get("metrics")
+    parts = metrics if isinstance(metrics, dict) else {}
+    tables = []
+    for name, part in parts.items():
+        if not isinstance(part, dict) or not measures_of(part):
+            continue
+        rows = f", from {part['from']} until {part['until']}" if {"from", "until"} <= part.keys() else ""
+        unit = f", in {part['unit']}" if "unit" in part else ""
+        tables.append(by_steps(f"Figures on the {name} rows{rows}{unit}", part))
+        targets = part.get("targets")
+        if isinstance(targets, dict) and targets:
+            tables.append(by_target("The same in the units of the data", targets))
+    return tables
+
+
 def print_tables(tables: Iterable[FigureTable], *, err: bool = False) -> None:
     """Print tables with their titles, to stderr if `err`."""
     stream = sys.stderr if err else sys.stdout
