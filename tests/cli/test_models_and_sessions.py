@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from support.server import MODELS, ServerProcess
 from tidegate.client import Client
+from tidegate.model.package import read_package
 
 PACKAGE = MODELS / "co2-weekly" / "1"
 
@@ -32,13 +33,18 @@ def test_models_are_listed(demo_server: ServerProcess) -> None:
 def test_a_model_is_shown(demo_server: ServerProcess) -> None:
     done = tidegate("models", "show", "co2-weekly", "--address", demo_server.address)
 
-    facts = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    told, _, figures = done.stdout.partition("\n\n")
+    facts = dict(line.split("  ", 1) for line in told.splitlines())
     assert facts["model"].strip() == "co2-weekly/1"
     assert facts["input"].strip() == "x: float32 [1]; co2_ppm ppm"
     assert (
         facts["output"].strip()
         == "forecast: float32 [26, 3]; co2_ppm ppm; 1 to 26 steps ahead; quantiles 0.1, 0.5, 0.9"
     )
+    kept = read_package(PACKAGE).manifest.provenance["metrics"]
+    assert [line for line in figures.splitlines() if line.startswith("Figures on the ")] != []
+    for measure in (m for part in kept.values() for m in part.values() if isinstance(m, dict)):
+        assert all(f" {value:.3f} " in figures or f" {value:.1%} " in figures for value in measure.values())
 
 
 def test_a_model_that_is_not_there_is_told_in_one_line(demo_server: ServerProcess) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.engine_bench import EngineBench
+from support.engine_bench import Answers, EngineBench
 from support.odd_models import counter_package
 from support.onnx_models import lstm_package, rnn_package, table_package
 from tidegate.engine.frame import ALL_ROWS, Part, Source
@@ -233,6 +233,22 @@ async def test_a_receiver_that_fails_harms_no_other_frame(tmp_path: Path, make_b
 
     assert answers.row(0)[0, 0] == 1
     assert bench.engine.next_step[1] == 1
+
+
+async def test_a_receiver_that_wakes_the_engine_gets_every_step_once(
+    tmp_path: Path, make_bench: Maker, in_thread: None
+) -> None:
+    bench = make_bench(counter_package(tmp_path), max_slice_steps=1)
+    answers = Answers(1)
+
+    def wake(part: Part) -> None:
+        answers(part)
+        bench.engine.wake()
+
+    bench.submit([1], ones(1, 10), on_part=wake)
+    await bench.until_complete(answers)
+
+    assert answers.row(0)[:, 0].tolist() == list(range(1, 11))
 
 
 async def test_a_paused_source_goes_on_when_it_is_woken(tmp_path: Path, make_bench: Maker) -> None:

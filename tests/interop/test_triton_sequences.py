@@ -82,7 +82,7 @@ def test_a_start_on_a_live_id_begins_anew_and_is_told_of(
     door: Door, server: ServerProcess, new_id: NewId
 ) -> None:
     known = new_id()
-    restarts = "tidegate_sequences_restarted_total"
+    restarts = "tidegate_sequence_restarts_total"
     before = value(server, restarts, model="decay")
 
     answers = door([start(known), step(known), start(known), step(known)])

@@ -109,6 +109,8 @@ class InferStream:
 
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._one_write = asyncio.Lock()
+        self._why = "it was ended"
         self._waiting: dict[str, list[asyncio.Future[Answer]]] = {}
 
     async def __aenter__(self) -> InferStream:
@@ -129,13 +131,17 @@ class InferStream:
         """Send a request; the future is its answer, Refused, or ConnectionError when the stream is lost first."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self._reader.done():
-            answer.set_exception(ConnectionError("the stream is lost"))
+            answer.set_exception(self._loss())
             return answer
-        self._waiting.setdefault(message.id, []).append(answer)
+        # Whoever gave up on it has been told enough by the answer that made him.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await self._call.write(message)
+            async with self._one_write:
+                self._waiting.setdefault(message.id, []).append(answer)
+                await self._call.write(message)
         except (aio.AioRpcError, asyncio.InvalidStateError):
-            self._lose()
+            if not answer.done():
+                answer.set_exception(self._loss())
         return answer
 
     async def ask(self, message: pb.ModelInferRequest) -> Answer:
@@ -151,7 +157,9 @@ class InferStream:
         try:
             while (response := await self._call.read()) is not aio.EOF:
                 self._take(response)
-        except (aio.AioRpcError, asyncio.CancelledError):
+        except aio.AioRpcError as error:
+            self._why = f"{error.code().name}: {error.details()}"
+        except asyncio.CancelledError:
             pass
         finally:
             self._lose()
@@ -162,6 +170,8 @@ class InferStream:
         answer = waiting.pop(0)
         if not waiting:
             del self._waiting[found.id]
+        if answer.done():  # the one who asked has gone
+            return
         if not response.error_message:
             answer.set_result(answer_in(found))
             return
@@ -176,5 +186,8 @@ class InferStream:
         for answers in self._waiting.values():
             for answer in answers:
                 if not answer.done():
-                    answer.set_exception(ConnectionError("the stream is lost"))
+                    answer.set_exception(self._loss())
         self._waiting.clear()
+
+    def _loss(self) -> ConnectionError:
+        return ConnectionError(f"the stream is lost: {self._why}")

@@ -13,7 +13,7 @@ from tidegate.model.package import content_hash, write_package
 from tidegate.tensor import DType
 from tidegate.training.cells import CELLS, CellName
 from tidegate.training.export import export_graph
-from tidegate.training.networks import Changes, Forecaster, QuantileHead, Scaling, SingleStep
+from tidegate.training.networks import Changes, Forecaster, Parts, QuantileHead, Scaling, SingleStep
 
 FEATURES = 2
 HIDDEN = 5
@@ -26,7 +26,7 @@ def forecaster(cell: CellName, num_layers: int) -> Forecaster:
     changes = Changes([1, 3], scaling)
     cells = CELLS[cell](changes.num_outputs, HIDDEN, num_layers)
     head = QuantileHead(HIDDEN + changes.num_outputs, 3, scaling)
-    return Forecaster(changes, cells, head, targets=[0]).eval()
+    return Forecaster([0], Parts(changes=changes, cells=cells, head=head)).eval()
 
 
 def forecaster_package(repository: Path, network: Forecaster, name: str) -> Path:

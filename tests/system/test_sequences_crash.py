@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -149,28 +151,33 @@ async def test_marks_of_a_crash_count_whatever_the_next_server_promises(
     small_models: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     first, second = courses = draw_courses(rng, 2, num_steps=30)
-    async with RestartingServer(small_models, tmp_path) as server:
-        await asyncio.to_thread(server.process.stop)
-        await server.start(BACKGROUND, *RARELY)
+    async with RestartingServer(small_models, tmp_path, BACKGROUND) as server:
+
+        async def both_are_stored() -> bool:
+            with closing(sqlite3.connect(f"file:{server.store}?mode=ro", uri=True)) as reader:
+                ((count,),) = reader.execute("SELECT count(*) FROM session_overview WHERE next_step > 0")
+            return bool(count == len(courses))
+
         async with connect(server.address) as channel:
-            await asyncio.gather(*(course.go_on(channel, leave=4) for course in courses))
+            await asyncio.gather(*(course.go_on(channel, leave=8) for course in courses))
+            await eventually(both_are_stored)
         server.process.kill()
 
-        await server.start()  # answers wait for the store now
+        await server.start("--sequence-durability=before-answer")
         async with connect(server.address) as channel:
             refused = await first.ask_blindly(channel)
-            assert (refused.code, _last_step_in(refused)) == ("DATA_LOSS", 0)
-            first.stands_at(0)
+            assert refused.code == "DATA_LOSS"
+            first.stands_at(_last_step_in(refused))
+            assert first.next_step > 0
             await first.go_on(channel, leave=4)
         server.process.kill()
 
-        await server.start(BACKGROUND)
+        await server.start()
         async with connect(server.address) as channel:
             refused = await second.ask_blindly(channel)
             assert refused.code == "DATA_LOSS", "nobody has said yet where it stands"
-            second.stands_at(0)
+            second.stands_at(_last_step_in(refused))
             await first.go_on(channel)  # stored before it was answered, so it just goes on
-            await second.go_on(channel)
             await finish(channel, courses)
 
 
@@ -189,12 +196,10 @@ async def test_a_repeat_gets_its_answer_before_and_after_a_crash_and_takes_no_st
         async with connect(server.address) as channel:
             answers = [await infer(channel, step(0, "a")), await infer(channel, step(0, "a"))]
             answers += [await infer(channel, step(1, "b")), await infer(channel, step(1, "b"))]
-        for _ in range(2):
-            server.process.kill()
-            await server.start()
-            async with connect(server.address) as channel:
-                answers.append(await infer(channel, step(1, "b")))
+        server.process.kill()
+        await server.start()
         async with connect(server.address) as channel:
+            answers += [await infer(channel, step(1, "b")), await infer(channel, step(1, "b"))]
             answers += [await infer(channel, step(2, "c"))]
             with pytest.raises(Refused) as refused:
                 await infer(channel, step(1, "c"))

@@ -188,6 +188,25 @@ def test_a_wrong_graph_is_refused_with_shape_tensor_and_difference(
     assert re.fullmatch(pattern, str(caught.value))
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_missing_values_are_tried_where_they_are_accepted(masks: bool) -> None:
+    class Masked(Lstm):
+        def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return super().forward(torch.where(torch.isnan(x), 0.0, x) if masks else x, h, c)
+
+    torch.manual_seed(0)
+    module = Masked().eval()
+    x = MANIFEST.inputs[0].model_copy(update={"accepts_missing": True})
+    manifest = make_manifest(inputs=(x,))
+    graph = load(export_graph(module, manifest), manifest)
+
+    if masks:
+        check_export(graph, module)
+    else:
+        with pytest.raises(PackageError, match="'y' differs from PyTorch by up to nan"):
+            check_export(graph, module)
+
+
 def test_a_module_that_looks_ahead_is_refused() -> None:
     class Bidirectional(nn.Module):
         def __init__(self) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from tidegate.errors import PackageError
 from tidegate.model.manifest import BATCH, TIME, InitialFile, InputSpec, OutputSpec, StatePair
-from tidegate.model.package import read_package
+from tidegate.model.package import ModelPackage, read_package
 from tidegate.runner.graph import Graph
+from tidegate.runner.runner import Runner, RunnerOptions
 from tidegate.tensor import DType
 from tidegate.training.export import export_package
 
@@ -195,3 +196,24 @@ def test_the_example_program_exports_an_exact_package(tmp_path: Path) -> None:
     assert package.manifest.label == "surprise/1"
     assert package.manifest.batch_exact is True
     assert len(program.read_text().splitlines()) <= 60
+
+
+def test_a_package_is_measured_before_it_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "average" / "1"
+    means: list[float] = []
+
+    def measure(package: ModelPackage) -> dict[str, object]:
+        assert not target.exists()
+        runner = Runner(package, RunnerOptions(max_sessions=4))
+        slot = np.array([1], np.int32)
+        runner.arena.reset(slot)
+        (answers,) = runner.step(slot, [np.array([[[3.0], [9.0]]], np.float32)])
+        means.append(answers[0, -1, 0])
+        return {"metrics": {"mean": 6.0}}
+
+    arguments = {"repository": tmp_path, "name": "average", "version": "1", **AVERAGE}
+    path = export_package(Average(), **arguments, provenance={"who": "me"}, measure=measure)
+
+    assert path == target
+    assert means == [6.0]
+    assert read_package(path).manifest.provenance == {"who": "me", "metrics": {"mean": 6.0}}

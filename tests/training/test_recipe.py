@@ -57,7 +57,18 @@ def test_the_version_can_be_chosen(recipe_path: Path) -> None:
         ("[data.time]", "test_until = 2020-05-15\n[data.time]", "data: test_until: expected a time after 2020-05-15, got 2020-05-15"),
         ("[data.time]", "test_until = 0001-01-01\n[data.time]", "data: expected a year from 2 to 9998, got 1"),
         ('column = "day"\n', "", "data: time.column: required"),
-        ("season_steps = 7", "season_steps = 2", "forecast: max_horizon_steps: expected at most season_steps (2)"),
+        ('target = "level"', 'target = "level"\ntargets = ["level"]', "data: target: expected either target or targets, got both"),
+        ('target = "level"', 'targets = ["level", "level"]', "data: targets: names must differ"),
+        ('target = "level"', "targets = []", "data.targets: Tuple should have at least 1 item"),
+        ("lags = [1, 7]", "lags = [1]\nmeans = [7, 3]", "network.means: expected ascending means"),
+        ("lags = [1, 7]", 'lags = [1]\nnormalise = "always"', "network.normalise: Input should be 'fixed', 'running' or 'frozen'"),
+        ("lags = [1, 7]", "lags = [1]\nnormalise_steps = 1", "network.normalise_steps: Input should be greater than or equal to 2"),
+        ("lags = [1, 7]", 'lags = [1]\nsees_level = true\nnormalise = "running"\nnormalise_by = "change"', "network: sees_level: needs normalise_by = 'level'"),
+        ("lags = [1, 7]", "lags = [1]\ncalendar_bins = true", "network.calendar_bins: needs data.time.calendar"),
+        ("lags = [1, 7]", "lags = [1]\nlinear = { window = 1 }", "network.linear.window: Input should be greater than or equal to 2"),
+        ("lags = [1, 7]", "lags = [1]\nlinear = { window = 9, cell_share = 1.0 }", "network.linear.cell_share: Input should be less than 1"),
+        ("season_steps = 7", 'season_steps = 7\nmode = "oracle"', "forecast.mode: Input should be 'direct' or 'rollout'"),
+        ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.5]\n[anomaly]", "anomaly: needs at least three forecast.quantile_levels"),
         ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.9, 0.5, 0.1]", "quantile_levels: expected ascending levels around 0.5"),
         ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.1, 0.9]", "quantile_levels: expected ascending levels around 0.5"),
         ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.0, 0.5, 0.9]", "quantile_levels.0"),
@@ -77,6 +88,21 @@ def test_a_wrong_recipe_is_refused_by_key(recipe_path: Path, old: str, new: str,
         read_recipe(recipe_path)
 
     assert str(caught.value).startswith(f"{recipe_path}: ")
+
+
+def test_a_rollout_of_a_part_of_the_columns_is_refused(recipe_path: Path) -> None:
+    change(recipe_path, '{ name = "level", unit = "m" }', '{ name = "level" }, { name = "flow" }')
+    change(recipe_path, "season_steps = 7", 'season_steps = 7\nmode = "rollout"')
+
+    with pytest.raises(ConfigError, match="so all must be targets; 'flow' is none"):
+        read_recipe(recipe_path)
+
+
+def test_a_single_target_may_be_named_alone(recipe_path: Path) -> None:
+    alone = read_recipe(recipe_path).recipe
+    change(recipe_path, 'target = "level"', 'targets = ["level"]')
+
+    assert read_recipe(recipe_path).recipe == alone
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
+from tidegate.cli.figure_tables import kept_figures, print_tables
 from tidegate.cli.importing import import_model
 from tidegate.client import Client, ModelInfo, TensorSpec, TimeRules
 from tidegate.model.package import read_package
@@ -43,9 +44,14 @@ def list_models(name: str, address: str) -> None:
 @click.option("--version", default="latest", show_default=True, help="The version.")
 @address_option
 def show_model(name: str, version: str, address: str) -> None:
-    """Show what the model NAME takes and gives."""
+    """Show what the model NAME takes and gives, and how good it was when it was made."""
     with Client(address, recovery=ONE_SHOT) as client:
-        print_facts(_facts(client.models.get(name, version)))
+        model = client.models.get(name, version)
+    print_facts(_facts(model))
+    tables = kept_figures(model.provenance)
+    if tables:
+        click.echo()
+        print_tables(tables)
 
 
 @models.command("verify")

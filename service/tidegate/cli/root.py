@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Target] = {
     "serve": Target("tidegate.cli.serve", "serve", "Serve the models of a repository over gRPC."),
     "stream": Target("tidegate.cli.stream", "stream", "Feed a CSV file to a session, one answer per row."),
     "train": Target("tidegate.cli.train", "train", "Train a model by a recipe and write its package."),
+    "evaluate": Target("tidegate.cli.evaluate", "evaluate", "Score the forecasts of a package on a file."),
     "models": Target(
         "tidegate.cli.models", "models", "Look at models, on a server or in packages, and import them."
     ),

@@ -80,7 +80,25 @@ def read_package(path: Path) -> ModelPackage:
     found = content_hash(onnx, files)
     if found != manifest.sha256:
         raise PackageError(f"{path}: sha256: expected {manifest.sha256}, got {found}: the bytes have changed")
-    return ModelPackage(path, manifest, onnx, tuple(_initial_state(path, s, files) for s in manifest.states))
+    return assemble_package(path, manifest, onnx, files)
+
+
+def assemble_package(
+    path: Path, manifest: Manifest, onnx: bytes, initial_files: Mapping[str, bytes]
+) -> ModelPackage:
+    """A package from its parts, which need not be written anywhere; its hash is not looked at.
+
+    Args:
+        path: Where it lies, or is to.
+        manifest: What the graph takes, gives and carries.
+        onnx: The bytes of the ONNX file.
+        initial_files: Those of the initial states, by file name.
+
+    Raises:
+        PackageError: An initial state does not have its pair's shape and dtype.
+    """
+    states = tuple(_initial_state(path, pair, initial_files) for pair in manifest.states)
+    return ModelPackage(path, manifest, onnx, states)
 
 
 def write_package(

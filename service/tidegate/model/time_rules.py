@@ -129,7 +129,9 @@ def check_time_rules(rules: TimeRules, inputs: Sequence[FeatureInput]) -> None:
     for cycle in rules.calendar:
         pair = calendar_names(cycle)
         if not any(names & set(pair) for _, names in named):
-            raise ValueError(f"time.calendar: {cycle!r}: expected an input with the feature {' or '.join(pair)}")
+            raise ValueError(
+                f"time.calendar: {cycle!r}: expected an input with the feature {' or '.join(pair)}"
+            )
     for spec, names in named:
         computed = rules.computed_features & names
         if computed and not spec.dtype.is_float:

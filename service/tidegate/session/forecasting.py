@@ -96,7 +96,7 @@ class Forecaster:
         def begin(place: Place) -> tuple[int, Roll]:
             next_step = place.next_step
             laid_out = future_inputs(manifest, rules, future, num_steps, has_answered=next_step > 0)
-            return next_step, Roll(model.runner, np.array([place.slot], np.int32), laid_out)
+            return next_step, Roll(model.runner, np.array([place.slot], np.int32), [laid_out])
 
         self._manager.budget.take(num_bytes)
         try:
@@ -110,8 +110,8 @@ class Forecaster:
         return Forecast(
             next_step,
             list(range(1, num_steps + 1)),
-            list(zip(manifest.outputs, roll.outputs, strict=True)),
-            list(zip(manifest.inputs, roll.inputs, strict=True)),
+            [(spec, rows[0]) for spec, rows in zip(manifest.outputs, roll.outputs, strict=True)],
+            [(spec, rows[0]) for spec, rows in zip(manifest.inputs, roll.inputs, strict=True)],
         )
 
     def _check_size(self, manifest: Manifest, num_steps: int) -> int:

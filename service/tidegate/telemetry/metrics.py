@@ -102,16 +102,16 @@ class Metrics:
 
     def _sequences(self) -> None:
         model = ("model",)
-        self.sequences_started = self._counter(
-            "tidegate_sequences_started", "Sequences of the Open Inference door that were begun.", model
+        self.sequence_starts = self._counter(
+            "tidegate_sequence_starts", "Sequences of the Open Inference door that were begun.", model
         )
-        self.sequences_restarted = self._counter(
-            "tidegate_sequences_restarted",
+        self.sequence_restarts = self._counter(
+            "tidegate_sequence_restarts",
             "Sequences that were begun anew under an id whose last one had not ended.",
             model,
         )
-        self.sequences_ended = self._counter(
-            "tidegate_sequences_ended", "Sequences that a request has ended.", model
+        self.sequence_ends = self._counter(
+            "tidegate_sequence_ends", "Sequences that a request has ended.", model
         )
         self.sequence_repeats = self._counter(
             "tidegate_sequence_repeats",

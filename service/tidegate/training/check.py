@@ -6,6 +6,8 @@ lengths, from random states that differ from each other, and every output and ev
 with PyTorch. The same inputs step by step must give what the chunk gave, or the module looks ahead.
 tidegate's own cells are also compared with the float64 formulas.
 
+An input that accepts missing values is given some, and nothing that comes out may be NaN.
+
 Tolerances, relative to the largest value of a tensor: ONNX Runtime and PyTorch add up the same products in
 another order. Rounding then differs by about sqrt(1000) units in the last place (1.2e-7 in float32) for
 sums of a thousand terms, and their tanh and exp by a few units more; 2e-5 is four times that, and a
@@ -28,6 +30,9 @@ from tidegate.training.cells import RecurrentStack
 
 SHAPES = ((1, 1), (2, 3), (5, 7), (3, 1), (1, 16))
 """Batch sizes and numbers of steps that are tried."""
+
+MISSING_SHARE = 0.2
+"""Of the values of an input that accepts missing ones."""
 
 TOLERANCE = {DType.FLOAT64: 1e-11, DType.FLOAT32: 2e-5, DType.FLOAT16: 2e-2}
 
@@ -107,6 +112,8 @@ def _draw(
             values = random.standard_normal(shape)
         else:
             values = random.integers(0, 2, shape)
+        if isinstance(spec, InputSpec) and spec.accepts_missing:
+            values = np.where(random.random(shape) < MISSING_SHARE, np.nan, values)
         drawn.append(np.ascontiguousarray(values, spec.dtype.numpy))
     return drawn
 

@@ -166,7 +166,7 @@ def split_series(series: Series, recipe: Recipe) -> Split:
     end = len(series.target) if data.test_end is None else series.rows_before(data.test_end)
     parts = Split(slice(0, validation), slice(validation, test), slice(test, end))
     needed = {
-        "train": max(recipe.network.lags[-1], recipe.training.run_steps) + horizon,
+        "train": max(recipe.network.reach_steps, recipe.training.run_steps) + horizon,
         "validation": horizon + 1,
         "test": horizon + 1,
     }

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tidegate.errors import InvalidRequest
 from tidegate.model.manifest import TimeRules
 from tidegate.model.parsing import to_utc
-from tidegate.training.recipe_types import Strict
+from tidegate.training.recipe_types import RecipePart
 
 
 def _as_written(value: object) -> object:
@@ -24,7 +24,7 @@ Moment = Annotated[dt.date | dt.datetime, BeforeValidator(_as_written)]
 """A day, which begins at midnight, or a time; in the time zone of the rules unless it names its own."""
 
 
-class Column(Strict):
+class Column(RecipePart):
     """A column that the network sees."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -33,7 +33,7 @@ class Column(Strict):
     """For people; nothing is converted."""
 
 
-class DataRecipe(Strict):
+class DataRecipe(RecipePart):
     """Where the series comes from and how it becomes steps."""
 
     file: Annotated[str, Field(min_length=1)]

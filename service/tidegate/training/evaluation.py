@@ -1,8 +1,8 @@
 """How good forecasts are, in the units of the data, beside the two naive forecasts anybody could make.
 
 * repeat last: the value at the row of the forecast.
-* same season: the value one season before the row that is forecast (for weekly data, the same week last
-  year).
+* same season: the newest value that lies whole seasons before the row that is forecast (for weekly data,
+  the same week last year).
 
 All errors are mean absolute errors over the same rows: those where the future was measured.
 """
@@ -25,7 +25,7 @@ class Scores:
     Attributes:
         model: Of the middle quantile, [K].
         repeat_last: Of repeating the last value, [K].
-        same_season: Of repeating the value one season before, [K].
+        same_season: Of repeating the newest value whole seasons before, [K].
         coverage: Share of futures between the lowest and the highest quantile, [K].
         num_forecasts: Futures that were measured, over all horizons.
     """
@@ -58,23 +58,25 @@ def score(forecasts: Array, series: Series, rows: slice, *, season_steps: int) -
             [rows, M, K, Q], ascending over the last axis.
         series: What happened.
         rows: The split; only futures inside it count.
-        season_steps: Length of a season; at least K.
+        season_steps: Length of a season.
     """
     num_horizons, num_quantiles = forecasts.shape[-2:]
     future, counts = series.futures(num_horizons, rows)
     made_at = np.arange(rows.start, rows.stop)[:, None]
-    season_before = np.maximum(made_at + np.arange(1, num_horizons + 1) - season_steps, 0)
+    ahead = np.arange(1, num_horizons + 1)
+    season_before = np.maximum(made_at + ahead - season_steps * (-(-ahead // season_steps)), 0)
     known = _last_known(series.target)
     inside = (forecasts[..., 0] <= future) & (future <= forecasts[..., -1])
 
     def target_at(found: Array) -> Array:
         """[rows, K], or [rows, M, K] for several targets."""
-        values = known[found]
+        values: Array = known[found]
         return values if values.ndim == 2 else values.swapaxes(1, 2)
 
     def mean(values: Array) -> Array:
-        averaged: Array = np.where(counts, values, 0).sum(0, dtype=np.float64) / counts.sum(0)
-        return averaged.reshape(-1, num_horizons).mean(0)
+        by_target = np.where(counts, values, 0).sum(0, dtype=np.float64) / counts.sum(0)
+        averaged: Array = by_target.reshape(-1, num_horizons).mean(0)
+        return averaged
 
     return Scores(
         model=mean(np.abs(forecasts[..., num_quantiles // 2] - future)),
@@ -89,4 +91,5 @@ def _last_known(target: Array) -> Array:
     """The target with its last measured value where it is masked; 0 before the first."""
     rows = np.arange(len(target)).reshape(-1, *[1] * (target.ndim - 1))
     newest = np.maximum.accumulate(np.where(np.isnan(target), 0, rows), 0)
-    return np.nan_to_num(np.take_along_axis(target, newest, 0))
+    known: Array = np.nan_to_num(np.take_along_axis(target, newest, 0))
+    return known

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,14 @@ from tidegate.config import first_problem
 from tidegate.errors import PackageError
 from tidegate.model.forecast import ForecastRules
 from tidegate.model.manifest import InitialFile, InputSpec, Manifest, OutputSpec, StatePair, TimeRules
-from tidegate.model.package import MODEL_FILE, ModelPackage, content_hash, npy_bytes, write_package
+from tidegate.model.package import (
+    MODEL_FILE,
+    ModelPackage,
+    assemble_package,
+    content_hash,
+    npy_bytes,
+    write_package,
+)
 from tidegate.runner.graph import Graph
 from tidegate.runner.probe import probe
 from tidegate.tensor import Array
@@ -35,6 +43,8 @@ from tidegate.training.check import check_cells, check_export
 
 OPSET = 17
 """Oldest opset with LayerNormalization as one operator; ONNX Runtime has known it since 1.12."""
+
+Measure = Callable[[ModelPackage], Mapping[str, Any]]
 
 _EXAMPLE_BATCH, _EXAMPLE_STEPS = 2, 3
 _PROBED_ROWS = 256
@@ -57,6 +67,7 @@ def export_package(
     batching: Literal["when-exact", "always"] = "when-exact",
     description: str = "",
     provenance: Mapping[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> Path:
     """Export a module, check the graph against it and write the package.
 
@@ -70,13 +81,13 @@ def export_package(
         outputs: What it gets.
         states: What is carried from step to step.
         initial_states: For pairs whose `initial` names a file: by input name, an array of `step_shape`.
-        examples: By input or state name, values to check with, [N, step_shape]; needed where normally
-            distributed ones would make no sense to the module.
+        examples: By input or state name, values to check with where normal ones make no sense, [N, step_shape].
         time: How a series becomes steps.
         forecast: How coming steps are forecast; `carry_last_answers` makes the states that it needs.
         batching: See the manifest.
         description: One line for people.
         provenance: Where the model comes from: plain values, lists and dicts.
+        measure: Called with the checked package before it is written; what it gives joins the provenance.
 
     Returns:
         Folder of the package.
@@ -98,9 +109,8 @@ def export_package(
         batching=batching,
         provenance=dict(provenance or {}),
     )
-    onnx, exact = _export_checked(module, draft, examples or {})
-    manifest = draft.model_copy(update={"sha256": content_hash(onnx, files), "batch_exact": exact})
-    return write_package(repository, manifest, onnx, files)
+    package = _export_checked(module, draft, examples or {}, files)
+    return write_package(repository, _measured(package, measure), package.onnx, files)
 
 
 def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
@@ -139,9 +149,9 @@ def export_graph(module: nn.Module, manifest: Manifest) -> bytes:
 
 
 def _export_checked(
-    module: nn.Module, manifest: Manifest, examples: Mapping[str, Array]
-) -> tuple[bytes, bool]:
-    """The graph, proved to compute what the module does, and whether it is batch-exact."""
+    module: nn.Module, manifest: Manifest, examples: Mapping[str, Array], files: Mapping[str, bytes]
+) -> ModelPackage:
+    """The package, whose graph is proved to compute what the module does, and probed."""
     was_training = module.training
     module.eval()
     try:
@@ -149,12 +159,21 @@ def _export_checked(
             if isinstance(part, RecurrentStack):
                 check_cells(part)
         onnx = export_graph(module, manifest)
-        package = ModelPackage(Path(manifest.label), manifest, onnx, initial_states=())
+        package = assemble_package(Path(manifest.label), manifest, onnx, files)
         graph = Graph(package, device="cpu", threads=1)
         check_export(graph, module, examples=examples)
     finally:
         module.train(was_training)
-    return onnx, probe(graph, max_rows=_PROBED_ROWS, max_steps=_PROBED_STEPS).exact
+    exact = probe(graph, max_rows=_PROBED_ROWS, max_steps=_PROBED_STEPS).exact
+    said = manifest.model_copy(update={"sha256": content_hash(onnx, files), "batch_exact": exact})
+    return replace(package, manifest=said)
+
+
+def _measured(package: ModelPackage, measure: Measure | None) -> Manifest:
+    """The manifest with what was measured."""
+    manifest = package.manifest
+    found = {} if measure is None else measure(package)
+    return manifest.model_copy(update={"provenance": {**manifest.provenance, **found}})
 
 
 def _draft(**fields: object) -> Manifest:

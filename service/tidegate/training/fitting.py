@@ -22,7 +22,7 @@ from tidegate.tensor import BoolArray
 from tidegate.training.data import Series, Split
 from tidegate.training.descent import learning_rate, make_optimiser
 from tidegate.training.epoch_log import Epoch
-from tidegate.training.forecasting import make_rows
+from tidegate.training.forecasting import forecast_and_unit
 from tidegate.training.loss import quantile_loss
 from tidegate.training.networks import Forecaster
 from tidegate.training.recipe import Recipe
@@ -138,7 +138,7 @@ class Fit:
         losses = []
         for chunk in self._runs.chunks():
             made = self._network.make(chunk.values, *self._states)
-            loss = quantile_loss(made.forecasts, chunk.future, chunk.counts, self._levels, made.unit)
+            loss = quantile_loss(made.trained, chunk.future, chunk.counts, self._levels, made.unit)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._plan.max_gradient_norm)
@@ -149,9 +149,9 @@ class Fit:
 
     def _validation_loss(self) -> float:
         self._network.eval()
-        made = make_rows(self._network, self._series, self._validation)
+        forecasts, unit = forecast_and_unit(self._network, self._series, self._validation)
         future, counts = self._validation_future, self._validation_counts
-        return quantile_loss(made.forecasts, future, counts, self._levels, made.unit).item()
+        return quantile_loss(forecasts, future, counts, self._levels, unit).item()
 
     def _begin_anew(self, is_cold: BoolArray) -> None:
         """Take from some runs what they carry."""

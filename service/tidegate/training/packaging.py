@@ -48,7 +48,7 @@ def package_network(
         PackageError: The export does not compute what was trained, or the version exists with other bytes.
     """
     has_time_axis = not network.steps_alone
-    outputs = [output_spec(recipe, has_time_axis=has_time_axis)]
+    outputs = output_specs(recipe, has_time_axis=has_time_axis)
     module = network if has_time_axis else SingleStep(network)
     carrying = carry_last_answers(module, outputs, network.state_pairs())
     return export_package(
@@ -68,12 +68,12 @@ def package_network(
     )
 
 
-def output_spec(recipe: Recipe, *, has_time_axis: bool = True) -> OutputSpec:
-    """Quantiles of the targets over the steps that the network looks ahead by itself."""
+def output_specs(recipe: Recipe, *, has_time_axis: bool) -> list[OutputSpec]:
+    """Quantiles of the targets over the steps that the network looks ahead by itself, and anomaly scores."""
     axes: tuple[Dim, ...] = (BATCH, TIME) if has_time_axis else (BATCH,)
     levels, targets = recipe.forecast.quantile_levels, recipe.data.targets
     several = (len(targets),) if len(targets) > 1 else ()
-    return OutputSpec(
+    forecast = OutputSpec(
         name=OUTPUT_NAME,
         dtype=DType.FLOAT32,
         shape=(*axes, *several, recipe.num_horizons, len(levels)),
@@ -82,6 +82,16 @@ def output_spec(recipe: Recipe, *, has_time_axis: bool = True) -> OutputSpec:
         horizon_steps=tuple(range(1, recipe.num_horizons + 1)),
         quantile_levels=levels,
     )
+    if recipe.anomaly is None:
+        return [forecast]
+    score = OutputSpec(
+        name="anomaly",
+        dtype=DType.FLOAT32,
+        shape=(*axes, *several),
+        features=targets,
+        units=("",) * len(targets),
+    )
+    return [forecast, score]
 
 
 def forecast_rules(recipe: Recipe) -> DirectRules | FeedbackRules:

@@ -11,57 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tidegate.config import first_problem
 from tidegate.errors import ConfigError
 from tidegate.model.manifest import ModelName, VersionNumber
-from tidegate.training.cells import CellName
 from tidegate.training.data_recipe import DataRecipe
-from tidegate.training.recipe_types import Count, Strict
+from tidegate.training.network_recipe import NetworkRecipe
+from tidegate.training.recipe_types import Count, Positive, RecipePart
 from tidegate.training.training_recipe import TrainingRecipe
 
 
-class NetworkRecipe(Strict):
-    """The shape of the network."""
-
-    cell: CellName = "lstm"
-
-    hidden_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Units of each layer; the state and the time of a step grow with it."""
-
-    num_layers: Annotated[int, Field(ge=1, le=16)] = 1
-
-    lags: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)
-    """How many steps back the values lie that the current one is compared with. The longest decides how
-    many values each session carries."""
-
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the head's inputs that are hidden from it at random while training."""
-
-    normalise: Literal["fixed", "running", "frozen"] = "fixed"
-    """What values and changes are measured in. "fixed": the scale of the training rows. "running": the
-    session's own mean and scale, carried beside its other states, which begin with the training rows' and
-    adapt for ever. "frozen": they adapt for `normalise_steps` values and then stay. The latter two serve
-    sessions whose levels and swings differ from those of the training rows; their graphs take one step at
-    a time."""
-
-    normalise_steps: Annotated[int, Field(ge=2, le=10_000_000)] = 500
-    """Memory of the session's own mean and scale, in steps."""
-
-    sees_level: bool = False
-    """The cells see each value's distance from the mean as well as its changes. For series that keep coming
-    back to their level; not for one with a trend, whose level is always new."""
-
-    @field_validator("lags")
-    @classmethod
-    def _ascending(cls, lags: tuple[int, ...]) -> tuple[int, ...]:
-        if list(lags) != sorted(set(lags)):
-            raise ValueError(f"expected ascending lags, each once, got {list(lags)}")
-        return lags
-
-
-class ForecastRecipe(Strict):
+class ForecastRecipe(RecipePart):
     """What is forecast."""
 
     mode: Literal["direct", "rollout"] = "direct"
@@ -79,23 +44,30 @@ class ForecastRecipe(Strict):
     )
     """An odd number of levels, ascending, with 0.5 in the middle."""
 
+    calibrate: bool = False
+    """Once the weights are found, scale the distances between quantiles so that each level holds over the
+    training and validation rows."""
+
     season_steps: Count
-    """Steps in a season; the forecast is compared with the value one season before its target."""
+    """Steps in a season; the forecast is compared with the newest known value that lies whole seasons before
+    its target."""
 
     @model_validator(mode="after")
     def _fits(self) -> ForecastRecipe:
         levels = list(self.quantile_levels)
         if levels != sorted(set(levels)) or len(levels) % 2 == 0 or levels[len(levels) // 2] != 0.5:
             raise ValueError(f"quantile_levels: expected ascending levels around 0.5, got {levels}")
-        if self.max_horizon_steps > self.season_steps:
-            raise ValueError(
-                f"max_horizon_steps: expected at most season_steps ({self.season_steps}), because the season before"
-                f" the target must be known, got {self.max_horizon_steps}"
-            )
         return self
 
 
-class Recipe(Strict):
+class AnomalyRecipe(RecipePart):
+    """An output `anomaly`: how unlikely each value was under the forecast of the step before, from 0 to 1."""
+
+    smallest_width: Positive = 0.001
+    """Quantiles closer than this share of the usual change count as so far apart."""
+
+
+class Recipe(RecipePart):
     """One training run."""
 
     name: ModelName
@@ -104,6 +76,7 @@ class Recipe(Strict):
     data: DataRecipe
     network: NetworkRecipe = NetworkRecipe()
     forecast: ForecastRecipe
+    anomaly: AnomalyRecipe | None = None
     training: TrainingRecipe = TrainingRecipe()
 
     @model_validator(mode="after")
@@ -113,6 +86,10 @@ class Recipe(Strict):
             raise ValueError(
                 f"forecast.mode: 'rollout' feeds every column back, so all must be targets; {rest[0]!r} is none"
             )
+        if self.anomaly is not None and len(self.forecast.quantile_levels) < 3:
+            raise ValueError("anomaly: needs at least three forecast.quantile_levels")
+        if self.network.calendar_bins and not self.data.time.calendar:
+            raise ValueError("network.calendar_bins: needs data.time.calendar")
         return self
 
     @property

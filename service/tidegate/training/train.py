@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from tidegate.training.building import build_network
+from tidegate.training.calibrating import calibrate_anomaly, calibrate_widths
 from tidegate.training.checkpoints import Checkpoints
 from tidegate.training.data import Series, Split
 from tidegate.training.devices import pick_device, reproducible
 from tidegate.training.epoch_log import Epoch, EpochLog
 from tidegate.training.fitting import Fit
+from tidegate.training.forecasting import forecast_rows
 from tidegate.training.networks import Forecaster
 from tidegate.training.recipe import Recipe
 
@@ -81,7 +83,18 @@ def train(
         torch.manual_seed(recipe.training.seed)
         fit = Fit(build_network(recipe, series, split), recipe, series, split, device)
         _run(fit, watcher or Watcher(), records)
-        return fit.best_network()
+        network = fit.best_network()
+        _calibrate(network, recipe, series, split)
+    return network
+
+
+def _calibrate(network: Forecaster, recipe: Recipe, series: Series, split: Split) -> None:
+    if recipe.forecast.calibrate:
+        rows = slice(recipe.network.reach_steps, split.validation.stop)
+        calibrate_widths(network, recipe, forecast_rows(network, series, rows), series, rows)
+    if recipe.anomaly is not None:
+        rows = split.validation
+        calibrate_anomaly(network, forecast_rows(network, series, rows), series, rows)
 
 
 def _run(fit: Fit, watcher: Watcher, records: Records | None) -> None:

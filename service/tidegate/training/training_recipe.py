@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tidegate.training.recipe_types import Count, Positive, Strict
+from tidegate.training.recipe_types import Count, Positive, RecipePart
 
 
-class TrainingRecipe(Strict):
+class TrainingRecipe(RecipePart):
     """How the weights are found: gradients of the quantile loss, truncated in time."""
 
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1

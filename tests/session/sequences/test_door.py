@@ -47,9 +47,9 @@ async def test_one_request_may_be_a_whole_sequence(door_bench: SessionBench, cli
     await until(door_bench.manager.is_idle)
 
     assert door_bench.in_memory() == set()
-    assert door_bench.value("tidegate_sequences_started_total", model="counter") == 2
-    assert door_bench.value("tidegate_sequences_ended_total", model="counter") == 2
-    assert door_bench.value("tidegate_sequences_restarted_total", model="counter") is None
+    assert door_bench.value("tidegate_sequence_starts_total", model="counter") == 2
+    assert door_bench.value("tidegate_sequence_ends_total", model="counter") == 2
+    assert door_bench.value("tidegate_sequence_restarts_total", model="counter") is None
 
 
 async def test_kinds_of_ids_and_models_make_different_sequences(client: SequenceClient) -> None:

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from support.sequence_clients import SequenceClient
+from support.sequence_clients import SequenceClient, indices
 from support.session_bench import Lives, SessionBench
 from support.waiting import until
-from tidegate.errors import SessionNotFound, StoreUnavailable
+from tidegate.errors import InternalError, SessionNotFound, StoreUnavailable
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.sequences.request import SequenceAnswer
 
@@ -98,26 +98,68 @@ async def test_what_cannot_be_stored_did_not_happen(lives: Lives) -> None:
     assert await client.step(6, 3) == [4]
 
 
-async def test_a_step_under_way_when_the_store_fails_is_refused_too(lives: Lives, in_thread: None) -> None:
+async def test_steps_on_their_way_when_the_store_fails_are_refused_too(lives: Lives, in_thread: None) -> None:
     bench, client = await begun(lives, 5)
+    paused = SequenceClient(bench.manager)
     table, slot = bench.place(FIVE)
     with bench.store_refuses(), ExitStack() as engine_stalls:
         with bench.store_stalls():
-            first = client.step(5, 10)
+            replies = [client.step(5, 10)]
             await until(lambda: table.books.is_writing(np.array([slot]))[0])
+            paused.source.paused = True
+            running, waiting = client.step(5, 10), paused.step(5, 10)
             engine_stalls.enter_context(bench.engine_stalls("counter/2"))
-            running = client.step(5, 10)
-            await until(lambda: bench.runs(FIVE))
-            behind = client.step(5, 10)
+            await until(lambda: table.accepted[slot] == 4)
+            replies += [running, waiting, client.step(5, 10)]
         with pytest.raises(StoreUnavailable):
-            await first
-        joins = client.step(5, 10, start=True)
+            await replies[0]
+        replies.append(client.step(5, 10, start=True))
         engine_stalls.close()
-        for reply in (running, behind, joins):
+        for reply in replies:
             with pytest.raises(StoreUnavailable):
                 await reply
 
     assert await client.step(5, 2) == [3]
+
+
+async def test_a_step_that_is_numbered_again_when_the_store_has_failed_is_refused(
+    lives: Lives, in_thread: None
+) -> None:
+    bench, session_id = lives.begin(), "sequence/table/int/5"
+    client = SequenceClient(bench.manager)
+    await client.step(5, model="table", start=True, inputs=indices(1)).answer()
+    table, slot = bench.place(session_id)
+    with bench.store_refuses(), ExitStack() as engine_stalls:
+        with bench.store_stalls():
+            first = client.step(5, model="table", inputs=indices(1))
+            await until(lambda: table.books.is_writing(np.array([slot]))[0])
+            engine_stalls.enter_context(bench.engine_stalls("table/1"))
+            bad, behind = (client.step(5, model="table", inputs=indices(i)) for i in (99, 1))
+            await until(lambda: table.accepted[slot] == 4)
+        # Whoever has the id keeps the sequence in memory meanwhile.
+        async with bench.manager.holds.take([session_id]):
+            for reply, error in ((first, StoreUnavailable), (bad, InternalError), (behind, StoreUnavailable)):
+                with pytest.raises(error):
+                    await reply
+                engine_stalls.close()
+    await until(bench.manager.is_idle)
+
+    assert (await client.step(5, model="table", inputs=indices(1)).answer()).first_step == 1
+
+
+async def test_a_sequence_whose_first_step_is_not_stored_has_not_begun(lives: Lives, in_thread: None) -> None:
+    bench, client = await begun(lives, 6)
+    with ExitStack() as store_refuses:
+        with bench.engine_stalls("counter/2"):
+            begins = client.step(5, 1, start=True)
+            await until(lambda: bench.manager.registry.find(FIVE) and bench.runs(FIVE))
+            store_refuses.enter_context(bench.store_refuses())
+        with pytest.raises(StoreUnavailable):
+            await begins
+    assert await bench.stored(FIVE) is not None
+
+    with pytest.raises(SessionNotFound):
+        await client.step(5, 1)
 
 
 async def test_a_request_that_was_refused_for_the_store_is_no_repeat(lives: Lives) -> None:
@@ -151,7 +193,7 @@ async def test_an_end_is_answered_before_the_store_has_forgotten_the_sequence(li
     assert await bench.condition(FIVE) is not Condition.UNKNOWN
     again = client.step(5, 7, start=True)
     assert await again == [7]
-    assert bench.value("tidegate_sequences_restarted_total", model="counter") is None
+    assert bench.value("tidegate_sequence_restarts_total", model="counter") is None
 
 
 async def test_a_sequence_that_the_store_does_not_forget_stays_ended(lives: Lives) -> None:

@@ -34,6 +34,17 @@ async def test_what_comes_behind_an_end_is_of_no_sequence(client: SequenceClient
     assert await steps_of(*replies) == [0, 1, SessionNotFound, 0, 1]
 
 
+async def test_what_comes_at_once_behind_the_end_of_a_live_sequence_is_refused(
+    door_bench: SessionBench, client: SequenceClient
+) -> None:
+    await client.step(5, 1, start=True)
+    await until(door_bench.manager.is_idle)
+
+    replies = [client.step(5, 1, end=True), client.step(5, 1)]
+
+    assert await steps_of(*replies) == [1, SessionNotFound]
+
+
 async def test_two_streams_on_one_id_are_both_served(
     door_bench: SessionBench, client: SequenceClient
 ) -> None:
@@ -121,9 +132,9 @@ async def test_a_limit_that_passes_in_the_engine_refuses_nothing_behind_it(
     await until(lambda: table.accepted[slot] == 6)
     await asyncio.sleep(0.02)
     client.source.paused = False
-    table.model.engine.wake()
+    last = other.step(5, 1)
 
-    assert await steps_of(late, behind, *numbered) == [DeadlineExpired, 1, WrongStep, 2, WrongStep]
+    assert await steps_of(late, behind, *numbered, last) == [DeadlineExpired, 1, WrongStep, 2, WrongStep, 3]
     assert await behind == [2]
     with pytest.raises(WrongStep, match="step: expected 2, got 3"):
         await numbered[0]
@@ -140,12 +151,13 @@ async def test_a_model_that_fails_refuses_nothing_behind_it(client: SequenceClie
 
 async def test_a_request_that_fails_half_way_is_not_applied(client: SequenceClient) -> None:
     first = await client.step(5, model="table", start=True, inputs=indices(1)).answer()
+    ahead = client.step(5, model="table", inputs=indices(1))
     bad = client.step(5, model="table", inputs=indices(*[2] * 30, 99, 2))
     behind = client.step(5, model="table", inputs=indices(1))
 
-    assert await steps_of(bad, behind) == [InternalError, 1]
+    assert await steps_of(ahead, bad, behind) == [1, InternalError, 2]
     row = first.outputs[0][0, 0]
-    assert np.array_equal((await behind.answer()).outputs[0][0, 0], row + row)
+    assert np.array_equal((await behind.answer()).outputs[0][0, 0], row + row + row)
 
 
 async def test_a_start_whose_first_step_fails_leaves_nothing(

@@ -40,7 +40,7 @@ async def test_a_start_that_comes_again_does_not_begin_anew(
 
     assert await client.step(5, 1, start=True, request_id="a") == [1]
     assert await client.step(5, 1) == [2]
-    assert door_bench.value("tidegate_sequences_restarted_total", model="counter") is None
+    assert door_bench.value("tidegate_sequence_restarts_total", model="counter") is None
     assert repeats(door_bench) == 1
 
 
@@ -73,7 +73,7 @@ async def test_a_whole_sequence_that_comes_again_is_not_begun_anew(
     replies = [client.step(5, 1, start=True, end=True, request_id="a") for _ in range(3)]
 
     assert [await reply for reply in replies] == [[1], [1], [1]]
-    assert door_bench.value("tidegate_sequences_started_total", model="counter") == 1
+    assert door_bench.value("tidegate_sequence_starts_total", model="counter") == 1
 
 
 async def test_an_id_counts_for_as_long_as_its_sequence(client: SequenceClient) -> None:

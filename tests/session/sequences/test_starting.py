@@ -16,7 +16,7 @@ FIVE = "sequence/counter/int/5"
 
 
 def restarts(bench: SessionBench) -> float | None:
-    return bench.value("tidegate_sequences_restarted_total", model="counter")
+    return bench.value("tidegate_sequence_restarts_total", model="counter")
 
 
 async def test_a_start_on_a_live_id_begins_anew_and_the_operator_is_told(
@@ -42,6 +42,21 @@ async def test_a_start_behind_steps_lets_them_be_answered(client: SequenceClient
     ]
 
     assert [await reply for reply in replies] == [[1], [2], [7], [8]]
+
+
+async def test_a_start_waits_for_the_step_that_runs(
+    door_bench: SessionBench, client: SequenceClient, in_thread: None
+) -> None:
+    await client.step(5, 1, start=True)
+    with door_bench.engine_stalls("counter/2"):
+        running = client.step(5, 1)
+        await until(lambda: door_bench.runs(FIVE))
+        begun = client.step(5, 7, start=True)
+        for _ in range(20):
+            await door_bench.manager.keeper.barrier()
+        assert FIVE in door_bench.in_memory()
+
+    assert (await running, await begun) == ([2], [7])
 
 
 @pytest.mark.parametrize("request_id", ["", "new"])

@@ -72,7 +72,6 @@ class Answers:
         """All steps of a row have run."""
         columns, slot, request_id = self.table.sequences, row.slot, row.request.request_id
         row.state = None
-        self.gathering.applied(row)
         if columns.is_spoilt(slot):
             self.end(row, not_stored(self.table, slot))
             return
@@ -98,7 +97,6 @@ class Answers:
                 np.array([row.slot], np.int32), np.array([row.first_step], np.int64), row.state
             )
         row.pieces, row.state = [], None
-        self.gathering.applied(row)
         if isinstance(error, WrongStep):  # for one that was refused before it
             self.gathering.again(row)
         else:

@@ -3,8 +3,9 @@
 They are gathered until the engine forms a batch, and get their step numbers only then: all that came meanwhile
 goes in a few frames, and a request that was refused leaves no gap before those behind it.
 
-A request is applied whole or not at all. One of several steps may be cut into slices, and fail in a later one;
-so it runs with nothing of its sequence before or behind it, and if it fails the state is put back.
+A request is applied whole or not at all. One of several steps may be cut into slices, and fail in a later one: so
+it waits until those before it are answered, and the state that they leave is copied, to be put back if it fails.
+Until then nothing else could be stored of its sequence, and answers that wait for the store would wait for its end.
 
 The event loop owns it.
 """
@@ -56,12 +57,10 @@ class Gathering:
         self._arrivals = itertools.count(1)
         self._rows: list[Row] = []
         self._in_order = True
-        # By slot, rows that wait until the engine has nothing of their sequence.
+        # By slot, a row that waits until nothing of its sequence is at work, and those behind it.
         self._held_back: dict[int, list[Row]] = {}
         # By slot, rows that were accepted and are not answered, in their order.
         self._at_work: dict[int, list[Row]] = {}
-        # Slots of the rows of several steps that the engine has.
-        self._alone: set[int] = set()
         table.model.engine.feed(self)
 
     def __bool__(self) -> bool:
@@ -103,21 +102,19 @@ class Gathering:
             last_position[row.slot] = position
         return [self._frame(group) for group in groups]
 
-    def applied(self, row: Row) -> None:
-        """The engine is done with a row that was accepted."""
+    def ended(self, row: Row) -> None:
+        """A row that was accepted is answered or refused."""
         slot = row.slot
-        self._alone.discard(slot)
+        rows = self._at_work[slot]
+        rows.remove(row)
+        if rows:
+            return
+        del self._at_work[slot]
         held_back = self._held_back.pop(slot, None)
         if held_back is not None:
             self._rows += held_back
             self._in_order = False
-
-    def ended(self, row: Row) -> None:
-        """A row that was accepted is answered or refused."""
-        rows = self._at_work[row.slot]
-        rows.remove(row)
-        if not rows:
-            del self._at_work[row.slot]
+            self._table.model.engine.wake()
 
     def again(self, row: Row) -> None:
         """A row that was accepted could not run because of one before it: it gets another number.
@@ -160,7 +157,7 @@ class Gathering:
             table.sequences.gathered[slot] -= 1
             self._refuse(row, not_stored(table, slot))
             return False
-        if slot in self._held_back or slot in self._alone or not self._may_run_beside(row):
+        if slot in self._held_back or (row.num_steps > 1 and slot in self._at_work):
             self._held_back.setdefault(slot, []).append(row)
             return False
         table.sequences.gathered[slot] -= 1
@@ -176,11 +173,6 @@ class Gathering:
             return False
         self._accept(row, first_step)
         return True
-
-    def _may_run_beside(self, row: Row) -> bool:
-        """Whether a row may go to the engine while that has others of its sequence."""
-        table, slot = self._table, row.slot
-        return row.num_steps == 1 or table.accepted.item(slot) == table.next_step.item(slot)
 
     def _repeats(self, row: Row) -> bool:
         """Whether a row is the last request over again; then it is answered, or will be with that."""
@@ -209,7 +201,6 @@ class Gathering:
         else:
             at_work.append(row)
         if row.num_steps > 1:
-            self._alone.add(slot)
             row.state = table.model.runner.arena.read(np.array([slot], np.int32))
 
     def _frame(self, rows: list[Row]) -> EngineFrame:

@@ -6,7 +6,9 @@ happen: the sequence goes back to what the store has, and its answers and all be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,10 @@ from tidegate.session.whole import begin
 from tidegate.telemetry.incidents import incident
 
 MAX_TRIES = 10
-"""A state is not copied while its sequence is just about to be settled, or while somebody tries to end it."""
+"""A state is not copied while somebody tries to end its sequence."""
+
+PATIENCE_S = 0.01
+"""Longest wait for answers that the engine keeps back for others of their frame, whose stream may be paused."""
 
 
 class _Withheld(NamedTuple):
@@ -92,12 +97,20 @@ class Storing:
                 spoilt.add(row.slot)
                 answers.end(row, not_stored(table, row.slot))
             else:
-                late.append(_Withheld(row, answer, num_tries + 1))
+                # Where a later step has run whose answer is not there yet, nothing can be copied.
+                late.append(_Withheld(row, answer, num_tries + _is_settled(answers, row)))
         for slot in spoilt:
             self._spoil(answers, slot)
         if late:
+            is_idle = not self._waiting and not any(_is_settled(answers, w.row) for w in late)
             self._waiting[answers] = late + self._waiting.get(answers, [])
-            await self._keeper.barrier()
+            await (self._progress(answers) if is_idle else self._keeper.barrier())
+
+    async def _progress(self, answers: Answers) -> None:
+        """Wait until more of the engine's answers may be there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await answers.table.model.engine.progress()
 
     def _spoil(self, answers: Answers, slot: int) -> None:
         """Refuse all that is known of a sequence, and have it leave memory."""
@@ -111,6 +124,12 @@ class Storing:
             answers.end(withheld.row, error)
         answers.gathering.drop(slot, error)
         self._spoilt(table.ids[slot])
+
+
+def _is_settled(answers: Answers, row: Row) -> bool:
+    """Whether the sequence of a row stands at the end of a request whose answer is there."""
+    table, slot = answers.table, row.slot
+    return bool(table.sequences.settled.item(slot) == table.next_step.item(slot))
 
 
 def _is_here(answers: Answers, row: Row) -> bool:

@@ -196,7 +196,7 @@ class Turns:
                 await self._leave_old(request, old)
             place = await self._entry.create(key, model)
         self._ender.begun(key.session_id)
-        self._metrics.sequences_started.labels(key.model).inc()
+        self._metrics.sequence_starts.labels(key.model).inc()
         outcome = await self._run_first(request, place, inputs)
         if self.live(key.session_id) != place or place.table.sequences.is_spoilt(place.slot):
             return
@@ -221,10 +221,10 @@ class Turns:
             await self._ender.forget(old.session_id, old.number)
         facts = {"model": request.key.model, "sequence": request.key.id, "next_step": next_step}
         log.warning("a sequence was begun anew that had not ended", extra=facts)
-        self._metrics.sequences_restarted.labels(request.key.model).inc()
+        self._metrics.sequence_restarts.labels(request.key.model).inc()
 
     async def _end(self, request: SequenceRequest, place: Place) -> None:
-        self._metrics.sequences_ended.labels(request.key.model).inc()
+        self._metrics.sequence_ends.labels(request.key.model).inc()
         await self._ender.end(place)
 
     def _tell_kept(self, request: SequenceRequest, model: LoadedModel, kept: KeptAnswer) -> Outcome:

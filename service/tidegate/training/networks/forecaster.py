@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,108 +12,119 @@ from torch import Tensor, nn
 from tidegate.model.manifest import StatePair
 from tidegate.tensor import Array
 from tidegate.training.cells import RecurrentStack
-from tidegate.training.networks.changes import Changes
-from tidegate.training.networks.head import QuantileHead
+from tidegate.training.networks.anomaly import AnomalyScore
+from tidegate.training.networks.calendar import CalendarBins
+from tidegate.training.networks.changes import Changes, WindowChanges
+from tidegate.training.networks.head import BlendedHead, QuantileHead, Quantiles, with_targets
+from tidegate.training.networks.linear import LinearBase
 from tidegate.training.networks.missing import Missing
+from tidegate.training.networks.shared import SharedCells
+from tidegate.training.networks.units import FixedUnit, Unit
 from tidegate.training.states import Carried, Carrier, split_states
-from tidegate.training.networks.units import FixedUnit, RunningUnit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The modules of a network; None for what it does without.
+
+    Attributes:
+        changes: Looks back.
+        cells: Take changes, level, what is missing and the calendar, in this order.
+        head: Takes what the cells say.
+        missing: Fills NaN.
+        unit: What values and changes are measured in; without it, the units of the data.
+        sees_level: The cells see the level that the unit gives.
+        bins: The calendar by bins, and not by sines and cosines.
+        base: A linear forecast, which needs `WindowChanges` and a `BlendedHead`.
+        anomaly: Scores each value.
+    """
+
+    changes: Changes
+    cells: RecurrentStack | SharedCells
+    head: QuantileHead | BlendedHead
+    missing: Missing | None = None
+    unit: Unit | None = None
+    sees_level: bool = False
+    bins: CalendarBins | None = None
+    base: LinearBase | None = None
+    anomaly: AnomalyScore | None = None
 
 
 class Made(NamedTuple):
     """What a network makes of a chunk.
 
     Attributes:
-        forecasts: Quantiles, [B, T, K, Q] or, for several targets, [B, T, M, K, Q].
+        outputs: Forecasts, [B, T, K, Q] or [B, T, M, K, Q] for several targets; then, where there are any,
+            anomaly scores, [B, T] or [B, T, M].
+        trained: What the loss looks at, in the forecasts' shape.
         unit: What an error is measured in, for training: broadcasts to the forecasts without Q.
         states: After the last step.
     """
 
-    forecasts: Tensor
+    outputs: tuple[Tensor, ...]
+    trained: Tensor
     unit: Tensor
     states: tuple[Tensor, ...]
 
 
 class Forecaster(nn.Module):
-    """What is missing, units, changes, recurrent cells, quantile head.
+    """A forecasting network.
 
     Attributes:
-        targets: Positions of the columns that are forecast.
+        targets: Positions of the columns that are forecast; one of them needs no axis in the answers.
     """
 
-    def __init__(
-        self,
-        changes: Changes,
-        cells: RecurrentStack,
-        head: QuantileHead,
-        targets: Sequence[int],
-        *,
-        missing: Missing | None = None,
-        unit: FixedUnit | RunningUnit | None = None,
-        sees_level: bool = False,
-    ) -> None:
-        """String the modules together.
-
-        Args:
-            changes: Looks back.
-            cells: Take changes, level, what is missing and the calendar, in this order.
-            head: Takes the cells' outputs, then what they took.
-            targets: Positions of the columns that are forecast; one of them needs no axis in the answers.
-            missing: Fills NaN; None: there is none.
-            unit: What values and changes are measured in; None: the units of the data.
-            sees_level: The cells see the level of each column, which needs a unit.
-        """
+    def __init__(self, targets: Sequence[int], parts: Parts) -> None:
         super().__init__()
-        self.changes = changes
-        self.cells = cells
-        self.head = head
-        self.missing = missing
-        self.unit = unit
-        self.sees_level = sees_level
         self.targets = tuple(targets)
-        self.num_columns = changes.num_columns
+        self.changes = parts.changes
+        self.cells = parts.cells
+        self.head = parts.head
+        self.missing = parts.missing
+        self.unit = parts.unit
+        self.sees_level = parts.sees_level
+        self.bins = parts.bins
+        self.base = parts.base
+        self.anomaly = parts.anomaly
 
     @property
     def steps_alone(self) -> bool:
         """The graph takes one step at a time, because a module needs a recursion beside the cells."""
-        recursive = self.missing is not None or isinstance(self.unit, RunningUnit)
-        return recursive or not self.cells.has_time_loop
+        recursive = self.missing is not None or not isinstance(self.unit, FixedUnit | None)
+        return recursive or isinstance(self.changes, WindowChanges) or not self.cells.has_time_loop
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Forecasts and the states after the last step.
+        """Answers and the states after the last step.
 
         Args:
             x: Raw values, the columns and then the calendar, [B, T, F].
             state: As `carried` says.
 
         Returns:
-            Quantiles [B, T, K, Q] or [B, T, M, K, Q], then the states in the order of the arguments.
+            `Made.outputs`, then the states in the order of the arguments.
         """
         made = self.make(x, *state)
-        return made.forecasts, *made.states
+        return *made.outputs, *made.states
 
     def make(self, x: Tensor, *state: Tensor) -> Made:
         """As `forward`, with what training needs."""
-        given = iter(split_states(self._carriers, state))
-        is_missing, unit, seen_too = None, None, []
-        after: list[Tensor] = []
+        carry = _Carry(self._carriers, state)
         values, calendar = self._parted(x)
+        is_missing, unit, told = None, None, []
         if self.missing is not None:
-            values, is_missing, old, *states = self.missing(values, *next(given))
-            seen_too = [is_missing, old]
-            after += states
-        if self.unit is not None:
-            level, unit, *states = self.unit(values, is_missing, *next(given))
-            seen_too = [level, *seen_too] if self.sees_level else seen_too
-            after += states
-        z, *states = self.changes(values, *next(given), unit)
-        after += states
-        if seen_too or calendar:
-            z = torch.cat([z, *seen_too, *calendar], -1)
-        hidden, *states = self.cells(z, *next(given))
-        after += states
-        target_unit = None if unit is None else self._of_targets(unit)
-        forecasts = self.head(torch.cat([hidden, z], -1), self._of_targets(values), target_unit)
-        return Made(forecasts, self._error_unit(target_unit), tuple(after))
+            values, is_missing, old = carry(self.missing, values)
+            told = [is_missing, old]
+        if isinstance(self.unit, FixedUnit):
+            told = [self.unit(values), *told]
+        elif self.unit is not None:
+            *level, unit = carry(self.unit, values, is_missing)
+            told = [*level, *told] if self.sees_level else told
+        z, *windows = carry(self.changes, values, unit=unit)
+        hidden = self._hidden(carry, z, told, calendar)
+        unit = None if unit is None else self._of_targets(unit)
+        found = self._quantiles(hidden, values, windows, calendar, unit)
+        outputs = [found.forecasts, *self._scores(carry, values, found.forecasts, is_missing)]
+        return Made(tuple(outputs), found.trained, self._error_unit(unit), carry.after)
 
     @property
     def carried(self) -> tuple[Carried, ...]:
@@ -133,18 +145,62 @@ class Forecaster(nn.Module):
 
     @property
     def _carriers(self) -> list[Carrier]:
-        parts: list[Carrier | None] = [self.missing, self.unit, self.changes, self.cells]
+        unit = None if isinstance(self.unit, FixedUnit) else self.unit
+        parts: list[Carrier | None] = [self.missing, unit, self.changes, self.cells, self.anomaly]
         return [part for part in parts if part is not None]
 
     def _parted(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The columns, and the calendar where there is one."""
-        if x.shape[-1] == self.num_columns:
+        num_columns = self.changes.num_columns
+        if x.shape[-1] == num_columns:
             return x, []
-        calendar = x[..., self.num_columns :]
+        calendar = x[..., num_columns:]
         if self.missing is not None:
             # The input takes NaN anywhere; whoever sends one here must not blind the session for good.
             calendar = torch.where(torch.isnan(calendar), 0.0, calendar)
-        return x[..., : self.num_columns], [torch.clamp(calendar, -1, 1)]
+        calendar = torch.clamp(calendar, -1, 1)
+        return x[..., :num_columns], [calendar if self.bins is None else self.bins(calendar)]
+
+    def _hidden(self, carry: _Carry, z: Tensor, told: list[Tensor], calendar: list[Tensor]) -> Tensor:
+        """What the cells say and saw, [B, T, N] or, with a row for each of several targets, [B, T, M, N]."""
+        if not isinstance(self.cells, SharedCells):
+            if told or calendar:
+                z = torch.cat([z, *told, *calendar], -1)
+            (hidden,) = carry(self.cells, z)
+            return torch.cat([hidden, z], -1)
+        num_columns = self.changes.num_columns
+        z = with_targets(torch.cat([z, *told], -1), 2, (-1, num_columns)).transpose(2, 3)
+        everywhere = [c.unsqueeze(2).expand(-1, -1, num_columns, -1) for c in calendar]
+        (hidden,) = carry(self.cells, torch.cat([z, *everywhere], -1))
+        return hidden[:, :, list(self.targets) if len(self.targets) > 1 else self.targets[0]]
+
+    def _quantiles(
+        self,
+        hidden: Tensor,
+        values: Tensor,
+        windows: list[Tensor],
+        calendar: list[Tensor],
+        unit: Tensor | None,
+    ) -> Quantiles:
+        anchor = self._of_targets(values)
+        if isinstance(self.head, QuantileHead):
+            quantiles: Quantiles = self.head(hidden, anchor, unit)
+            return quantiles
+        assert self.base is not None, "a blended head has something to blend with"
+        blended: Quantiles = self.head(hidden, anchor, self.base(values, windows[0], calendar), unit)
+        return blended
+
+    def _scores(
+        self, carry: _Carry, values: Tensor, forecasts: Tensor, is_missing: Tensor | None
+    ) -> list[Tensor]:
+        """Anomaly scores, where they are asked for."""
+        if self.anomaly is None:
+            return []
+        targets, one_target = list(self.targets), len(self.targets) == 1
+        next_step = forecasts[..., :1, :] if one_target else forecasts[..., 0, :]
+        missing = None if is_missing is None else is_missing[..., targets]
+        (score,) = carry(self.anomaly, values[..., targets], next_step, missing)
+        return [score.squeeze(-1) if one_target else score]
 
     def _of_targets(self, values: Tensor) -> Tensor:
         """For each forecast of a step, the value of its column: [B, T, 1] or [B, T, M * K]."""
@@ -155,7 +211,7 @@ class Forecaster(nn.Module):
 
     def _error_unit(self, unit: Tensor | None) -> Tensor:
         factor = self.head.factor if unit is None else self.head.factor * unit
-        return factor.unflatten(-1, self.head.answer_shape)
+        return with_targets(factor, factor.dim() - 1, self.head.answer_shape)
 
 
 class SingleStep(nn.Module):
@@ -167,5 +223,21 @@ class SingleStep(nn.Module):
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One step; the states are as in `Forecaster`."""
-        forecast, *state_next = self.forecaster(x.unsqueeze(1), *state)
-        return forecast.squeeze(1), *state_next
+        made = self.forecaster.make(x.unsqueeze(1), *state)
+        return *(answer.squeeze(1) for answer in made.outputs), *made.states
+
+
+class _Carry:
+    """Calls modules with the states that they carry, and keeps those that they give back."""
+
+    def __init__(self, carriers: Sequence[Carrier], states: Sequence[Tensor]) -> None:
+        self._given = dict(zip(map(id, carriers), split_states(carriers, states), strict=True))
+        self.after: tuple[Tensor, ...] = ()
+
+    def __call__(self, module: Any, *inputs: Tensor | None, **options: Tensor | None) -> list[Tensor]:
+        """What the module gives beside its states."""
+        states = self._given[id(module)]
+        given = module(*inputs, *states, **options)
+        count = len(given) - len(states)
+        self.after += tuple(given[count:])
+        return list(given[:count])

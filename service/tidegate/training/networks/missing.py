@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tidegate.model.manifest import BATCH
+from tidegate.model.manifest import BATCH, Dim
 from tidegate.tensor import Array
 from tidegate.training.networks.scaling import constant
 from tidegate.training.states import Carried
@@ -35,7 +35,7 @@ class Missing(nn.Module):
     @property
     def carried(self) -> tuple[Carried, ...]:
         """The last values and how many steps old they are."""
-        shape = (BATCH, len(self.mean))
+        shape: tuple[Dim, ...] = (BATCH, len(self.mean))
         start: Array = constant(self.mean).numpy()
         return (Carried("last", shape, start), Carried("age", shape, MAX_AGE_STEPS))
 

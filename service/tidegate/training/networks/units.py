@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tidegate.model.manifest import BATCH
 from tidegate.tensor import Array
-from tidegate.training.networks.scaling import MAX_CHANGE, constant
+from tidegate.training.networks.scaling import MAX_CHANGE, MAX_VALUE, constant
 from tidegate.training.states import Carried
 
 RunningKind = Literal["running", "frozen"]
@@ -22,11 +22,8 @@ PRIOR_SHARE = 0.1
 """The training rows' mean and scale count for so many of the steps that are remembered: a session does not
 believe its first values alone."""
 
-MIN_SCALE = 1e-3
+MIN_SCALE = 1e-2
 """A session's scale falls to this share of the training rows' and no further, however still it is."""
-
-MAX_VALUE = 1e30
-"""Larger values would overflow on the way to the next mean."""
 
 
 class FixedUnit(nn.Module):
@@ -34,62 +31,79 @@ class FixedUnit(nn.Module):
 
     mean: Tensor
     factor: Tensor
-    carried: tuple[Carried, ...] = ()
 
     def __init__(self, mean: Array, std: Array) -> None:
         super().__init__()
         self.register_buffer("mean", constant(mean))
         self.register_buffer("factor", constant(1 / std))
 
-    def forward(self, x: Tensor, is_missing: Tensor | None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor) -> Tensor:
         """The level of x [B, T, C]; changes are measured in the units of the data."""
-        return torch.clamp((x - self.mean) * self.factor, -MAX_CHANGE, MAX_CHANGE), None
+        return torch.clamp((x - self.mean) * self.factor, -MAX_CHANGE, MAX_CHANGE)
 
 
-class RunningUnit(nn.Module):
+class Memory(nn.Module):
+    """How much the next value weighs: 1 / (P + n), with n the values seen and P what the training rows count.
+
+    "running" never lets the weight fall below 1 / N; "frozen" makes it 0 once N values are seen.
+    """
+
+    def __init__(self, kind: RunningKind, num_steps: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.num_steps = float(num_steps)
+        self.prior_steps = 1 + PRIOR_SHARE * num_steps
+
+    def weight(self, count: Tensor) -> Tensor:
+        """Of the next value, for the number of those before it."""
+        weight = 1 / (count + self.prior_steps)
+        if self.kind == "running":
+            return torch.clamp(weight, min=1 / self.num_steps)
+        return torch.where(count < self.num_steps, weight, 0.0)
+
+    def counted(self, count: Tensor, seen: Tensor) -> Tensor:
+        """The number behind a step; it stops at N."""
+        return torch.clamp(count + seen, max=self.num_steps)
+
+
+class LevelUnit(nn.Module):
     """The session's own mean and scale, from the training rows' at first.
 
-    With a_t the weight of step t, x its value, and m and s the mean and scale before it:
+    With a_t the weight of step t (`Memory`), x its value, m and s the mean and scale before it:
 
         r_t = clip((x_t - m) / s, -10, 10)
         m_t = m + a_t s r_t
         s_t = max(s sqrt((1 - a_t) (1 + a_t r_t^2)), smallest)
 
     which is the exponentially weighted mean and standard deviation, but for the clip, without which a
-    single value of a broken sensor would blind the session for a thousand steps. a_t is 1 / (P + n) with n
-    the values seen and P what the training rows count for; "running" never lets it fall below 1 / N,
-    "frozen" makes it 0 once N values are seen. A missing value changes nothing.
-
-    Each step needs the one before it, so it is exported one step at a time.
+    single value of a broken sensor would blind the session for a thousand steps. A missing value changes
+    nothing. Each step needs the one before it, so it is exported one step at a time.
     """
 
     smallest: Tensor
 
-    def __init__(self, kind: RunningKind, mean: Array, std: Array, num_steps: int) -> None:
-        """Set the start and the memory.
+    def __init__(self, mean: Array, std: Array, memory: Memory) -> None:
+        """Set the start.
 
         Args:
-            kind: What happens once `num_steps` values are seen.
             mean: Of each column over the training rows, [C].
             std: Standard deviation of each, [C], never 0.
-            num_steps: The memory, N.
+            memory: How fast they are forgotten.
         """
         super().__init__()
-        self.kind = kind
         self.mean = mean
         self.std = std
-        self.num_steps = float(num_steps)
-        self.prior_steps = 1 + PRIOR_SHARE * num_steps
+        self.memory = memory
         self.register_buffer("smallest", constant(MIN_SCALE * std))
 
     @property
     def carried(self) -> tuple[Carried, ...]:
         """Mean, scale and the number of values seen, which is counted up to the memory."""
-        shape = (BATCH, len(self.mean))
+        width = len(self.mean)
         return (
-            Carried("mean", shape, constant(self.mean).numpy()),
-            Carried("scale", shape, constant(self.std).numpy()),
-            Carried("count", shape),
+            Carried("mean", (BATCH, width), constant(self.mean).numpy()),
+            Carried("scale", (BATCH, width), constant(self.std).numpy()),
+            Carried("count", (BATCH, width)),
         )
 
     def forward(
@@ -110,23 +124,81 @@ class RunningUnit(nn.Module):
         x = torch.clamp(x, -MAX_VALUE, MAX_VALUE)
         means, scales = [], []
         for step in range(x.shape[1]):
-            weight = self._weight(count)
             seen = torch.ones_like(count) if is_missing is None else 1 - is_missing[:, step]
-            weight = weight * seen
+            weight = self.memory.weight(count) * seen
             distance = torch.clamp((x[:, step] - mean) / scale, -MAX_CHANGE, MAX_CHANGE)
             mean = mean + weight * (scale * distance)
             spread = torch.sqrt((1 - weight) * (1 + weight * (distance * distance)))
             scale = torch.maximum(scale * spread, self.smallest)
-            count = torch.clamp(count + seen, max=self.num_steps)
+            count = self.memory.counted(count, seen)
             means.append(mean)
             scales.append(scale)
         unit = torch.stack(scales, 1)
         level = torch.clamp((x - torch.stack(means, 1)) / unit, -MAX_CHANGE, MAX_CHANGE)
         return level, unit, mean, scale, count
 
-    def _weight(self, count: Tensor) -> Tensor:
-        """Of the next value."""
-        weight = 1 / (count + self.prior_steps)
-        if self.kind == "running":
-            return torch.clamp(weight, min=1 / self.num_steps)
-        return torch.where(count < self.num_steps, weight, 0.0)
+
+class ChangeUnit(nn.Module):
+    """The usual size of the session's changes from step to step, as a multiple of that in the training rows.
+
+    With a_t the weight of step t (`Memory`), x_t - x_{t-1} its change, d the usual change of the training
+    rows and s the size before it:
+
+        r_t = clip((x_t - x_{t-1}) / (d s), -10, 10)
+        s_t = max(s sqrt(1 + a_t (r_t^2 - 1)), smallest)
+
+    A missing value changes nothing, and neither does the first.
+    """
+
+    usual: Tensor
+
+    def __init__(self, usual: Array, memory: Memory) -> None:
+        """Set the start.
+
+        Args:
+            usual: Root mean square of the changes over the training rows, [C], never 0.
+            memory: How fast it is forgotten.
+        """
+        super().__init__()
+        self.memory = memory
+        self.register_buffer("usual", constant(usual))
+
+    @property
+    def carried(self) -> tuple[Carried, ...]:
+        """The value before, the size of changes and the number of values seen."""
+        width = len(self.usual)
+        return (
+            Carried("before", (BATCH, width)),
+            Carried("size", (BATCH, width), 1.0),
+            Carried("count", (BATCH, width)),
+        )
+
+    def forward(
+        self, x: Tensor, is_missing: Tensor | None, before: Tensor, size: Tensor, count: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Measure each step by what is known with it.
+
+        Args:
+            x: Values without NaN, [B, T, C].
+            is_missing: 1 where a value is none, [B, T, C]; None: all are.
+            before: The value before the first step, [B, C].
+            size: Before the first step, [B, C].
+            count: Values seen before the first step, [B, C].
+
+        Returns:
+            Unit [B, T, C]; before, size and count for the next call.
+        """
+        x = torch.clamp(x, -MAX_VALUE, MAX_VALUE)
+        sizes = []
+        for step in range(x.shape[1]):
+            seen = torch.ones_like(count) if is_missing is None else 1 - is_missing[:, step]
+            weight = torch.where(count > 0, self.memory.weight(count) * seen, 0.0)
+            change = torch.clamp((x[:, step] - before) / (self.usual * size), -MAX_CHANGE, MAX_CHANGE)
+            spread = torch.sqrt(1 + weight * (change * change - 1))
+            size = torch.clamp(size * spread, min=MIN_SCALE)
+            before, count = x[:, step], self.memory.counted(count, seen)
+            sizes.append(size)
+        return torch.stack(sizes, 1), before, size, count
+
+
+Unit = FixedUnit | LevelUnit | ChangeUnit

@@ -10,7 +10,7 @@ import torch
 
 from tidegate.training.cells import CELLS, CellName, RecurrentStack
 from tidegate.training.check import check_cells
-from tidegate.training.networks import Changes, Forecaster, QuantileHead, Scaling, SingleStep
+from tidegate.training.networks import Changes, Forecaster, Parts, QuantileHead, Scaling, SingleStep
 
 
 def make_forecaster(
@@ -31,7 +31,8 @@ def make_forecaster(
     )
     changes = Changes(lags, scaling)
     cells = CELLS[cell](changes.num_outputs, 5, layers)
-    return Forecaster(changes, cells, QuantileHead(5 + changes.num_outputs, quantiles, scaling), [1]).eval()
+    head = QuantileHead(5 + changes.num_outputs, quantiles, scaling)
+    return Forecaster([1], Parts(changes=changes, cells=cells, head=head)).eval()
 
 
 @pytest.mark.parametrize("cell", get_args(CellName))
