@@ -40,7 +40,9 @@ def series(tmp_path: Path, data: DataRecipe) -> Series:
 def test_gaps_are_filled_and_their_steps_were_not_observed(tmp_path: Path) -> None:
     found = series(tmp_path, data_recipe(out_of_order="drop"))
 
-    assert found.times.astype("datetime64[D]").astype(str).tolist() == [f"2020-01-{day:02}" for day in (6, 7, 8, 9, 10, 11)]
+    assert found.times.astype("datetime64[D]").astype(str).tolist() == [
+        f"2020-01-{day:02}" for day in (6, 7, 8, 9, 10, 11)
+    ]
     assert found.target.tolist() == [1, 1, 1, 1, 4, 6]
     assert found.observed.tolist() == [True, False, False, False, True, True]
     assert (found.num_filled, found.num_dropped) == (2, 1)
@@ -84,8 +86,7 @@ def test_a_part_begins_at_a_day_or_a_time_in_the_rules_zone(
     first = dt.datetime(2020, 3, 30)
     path.write_text("day,level\n" + "".join(f"{first + dt.timedelta(hours=h)}Z,1\n" for h in range(60)))
     data = DataRecipe.model_validate(
-        data_recipe().model_dump()
-        | {"time": {"column": "day", "time_zone": zone}, "validation_from": moment}
+        data_recipe().model_dump() | {"time": {"column": "day", "time_zone": zone}, "validation_from": moment}
     )
 
     found = read_series(path, data)
@@ -153,5 +154,7 @@ def test_a_file_that_is_nowhere_is_named_with_both_places(
     (tmp_path / "tiny.csv").unlink()
     monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path / "none"))
 
-    with pytest.raises(ConfigError, match=r"data\.file: expected 'tiny\.csv' beside the recipe.*TIDEGATE_DATA"):
+    with pytest.raises(
+        ConfigError, match=r"data\.file: expected 'tiny\.csv' beside the recipe.*TIDEGATE_DATA"
+    ):
         find_data(read_recipe(recipe_path))

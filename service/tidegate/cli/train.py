@@ -32,7 +32,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=_FILE,
     help="CSV file that takes a row per epoch.  [default: training-VERSION.csv beside the package]",
 )
-@click.option("--restart", is_flag=True, help="Begin anew instead of resuming a training that was interrupted.")
+@click.option(
+    "--restart", is_flag=True, help="Begin anew instead of resuming a training that was interrupted."
+)
 def train(
     recipe: Path, models: Path, data: Path | None, version: str | None, log: Path | None, restart: bool
 ) -> None:

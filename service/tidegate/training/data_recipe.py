@@ -17,7 +17,9 @@ def _as_written(value: object) -> object:
     """A date stays a date when it comes from JSON, where both are text."""
     if not isinstance(value, str):
         return value
-    return dt.date.fromisoformat(value) if len(value) == len("2000-01-01") else dt.datetime.fromisoformat(value)
+    return (
+        dt.date.fromisoformat(value) if len(value) == len("2000-01-01") else dt.datetime.fromisoformat(value)
+    )
 
 
 Moment = Annotated[dt.date | dt.datetime, BeforeValidator(_as_written)]

@@ -17,9 +17,7 @@ MOMENTUM = 0.9
 def make_optimiser(plan: TrainingRecipe, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser of a recipe; its learning rate is set before every epoch."""
     if plan.optimiser == "sgd":
-        return torch.optim.SGD(
-            weights, plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay
-        )
+        return torch.optim.SGD(weights, plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay)
     return torch.optim.AdamW(weights, plan.learning_rate, weight_decay=plan.weight_decay)
 
 

@@ -9,7 +9,6 @@ from tidegate.tensor import Array
 from tidegate.training.data import Series
 from tidegate.training.networks import Forecaster
 
-
 BLOCK_STEPS = 1024
 """Steps of a long series that are run at once, for the memory that their windows take."""
 
