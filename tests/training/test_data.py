@@ -10,7 +10,6 @@ import pytest
 
 from tidegate.errors import ConfigError
 from tidegate.training.data import Series, input_spec, read_series, split_series
-from tidegate.training.data_files import find_data
 from tidegate.training.data_recipe import DataRecipe
 from tidegate.training.recipe import read_recipe
 
@@ -116,45 +115,3 @@ def test_rows_behind_the_end_are_in_no_part(recipe_path: Path) -> None:
     split = split_series(read_series(recipe_path.with_name("tiny.csv"), recipe.data), recipe)
 
     assert (split.train, split.validation, split.test) == (slice(0, 91), slice(91, 135), slice(135, 152))
-
-
-def test_a_file_is_found_beside_the_recipe_before_the_data_folder(
-    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "tiny.csv").write_text("day,level\n")
-    monkeypatch.setenv("TIDEGATE_DATA", str(folder))
-    file = read_recipe(recipe_path)
-
-    beside = find_data(file)
-    (tmp_path / "tiny.csv").unlink()
-    elsewhere = find_data(file)
-
-    assert (beside, elsewhere) == (tmp_path / "tiny.csv", folder / "tiny.csv")
-
-
-def test_the_data_folder_lies_beside_the_working_directory_unless_it_is_named(
-    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "shared" / "data").mkdir(parents=True)
-    (tmp_path / "tiny.csv").rename(tmp_path / "shared" / "data" / "tiny.csv")
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.delenv("TIDEGATE_DATA", raising=False)
-
-    found = find_data(read_recipe(recipe_path))
-
-    assert found.resolve() == tmp_path / "shared" / "data" / "tiny.csv"
-
-
-def test_a_file_that_is_nowhere_is_named_with_both_places(
-    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tiny.csv").unlink()
-    monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path / "none"))
-
-    with pytest.raises(
-        ConfigError, match=r"data\.file: expected 'tiny\.csv' beside the recipe.*TIDEGATE_DATA"
-    ):
-        find_data(read_recipe(recipe_path))

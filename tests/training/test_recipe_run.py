@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -15,7 +14,6 @@ from click.testing import CliRunner
 from tidegate.cli.train import train as train_command
 from tidegate.errors import ConfigError
 from tidegate.model.package import read_package
-from tidegate.runner.graph import Graph
 from tidegate.training.building import build_network
 from tidegate.training.cells import CellName
 from tidegate.training.data import read_series, split_series
@@ -76,27 +74,10 @@ def test_the_manifest_says_where_the_model_comes_from(recipe_path: Path, tmp_pat
     assert manifest.provenance["data_sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest.provenance["recipe"]["training"]["seed"] == 3
     assert manifest.provenance["torch"] == torch.__version__.split("+")[0]
-    mae = manifest.provenance["metrics"]["test"]["mae_model"]["1"]
-    assert mae == pytest.approx(made.scores.model[0], abs=1e-4)
+    mae = manifest.provenance["metrics"]["test"]["targets"]["level"]["mae"]["1"]
+    assert mae == pytest.approx(made.held_out.up_to.of_target(0)["mae"][0], rel=1e-5)
     assert manifest.inputs[0].features == ("level",)
     assert manifest.time.column == "day"
-
-
-def test_the_package_forecasts_what_the_scores_say(recipe_path: Path, tmp_path: Path) -> None:
-    """The scores come from PyTorch, the package runs in ONNX Runtime: they are of one model."""
-    file = read_recipe(recipe_path)
-    made = run_recipe(file, tmp_path / "models")
-    package = read_package(made.path)
-    series = read_series(recipe_path.with_name("tiny.csv"), file.recipe.data)
-    rows = split_series(series, file.recipe).test
-
-    states = [np.zeros(s.graph_shape(1, 1), s.dtype.numpy) for s in package.manifest.states]
-    (forecasts,), _ = Graph(package, device="cpu", threads=1).run([series.values[None]], states)
-
-    errors = np.abs(
-        forecasts[0, rows.start : rows.stop - 1, 0, 1] - series.target[rows.start + 1 : rows.stop]
-    )
-    assert errors.mean() == pytest.approx(made.scores.model[0], rel=1e-4)
 
 
 def test_rows_of_the_held_out_part_do_not_reach_the_weights(recipe_path: Path, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def evaluate(
     figures = json_figures(found)
     print_facts(_facts(figures), err=True)
     if json_path != STDOUT:
+        click.echo(err=True)
         print_tables(_tables(figures))
     if json_path is not None:
         _write(json.dumps(figures, indent=2) + "\n", json_path)
@@ -144,7 +145,8 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("rows"), BarColumn(bar_width=20), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from tidegate.cli.figure_tables import kept_figures, print_tables
 from tidegate.cli.training_progress import TrainingProgress
-from tidegate.training.evaluation import Scores
-from tidegate.training.recipe import RecipeFile, read_recipe
-from tidegate.training.recipe_run import REPORTED_HORIZONS, run_recipe
+from tidegate.evaluation.figures import manifest_figures
+from tidegate.training.recipe import read_recipe
+from tidegate.training.recipe_run import run_recipe
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -48,17 +48,5 @@ def train(
     console = Console(stderr=True)
     with TrainingProgress(file.recipe, console) as progress:
         made = run_recipe(file, models, data=data, log=log, restart=restart, watcher=progress.watcher)
-    console.print(_table(file, made.scores))
+    print_tables(kept_figures({"metrics": {"held-out": manifest_figures(made.held_out)}}), err=True)
     click.echo(made.path)
-
-
-def _table(file: RecipeFile, scores: Scores) -> Table:
-    data = file.recipe.data
-    units = " ".join(dict.fromkeys(data.target_units)) or ", ".join(data.targets)
-    table = Table(title=f"Held-out rows from {data.test_from}: mean absolute error, {units}")
-    for name in ("steps ahead", "model", "repeat last", "same season", "in the interval"):
-        table.add_column(name, justify="right")
-    for k in (k for k in REPORTED_HORIZONS if k <= len(scores.model)):
-        errors = (scores.model[k - 1], scores.repeat_last[k - 1], scores.same_season[k - 1])
-        table.add_row(str(k), *(f"{e:.3f}" for e in errors), f"{scores.coverage[k - 1]:.0%}")
-    return table

@@ -52,7 +52,8 @@ class TrainingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the bar away and say how it ended."""
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
         if kind is KeyboardInterrupt and self._done:
             self._say(f"interrupted after epoch {self._done[-1].epoch}; the same command goes on from there")
         elif kind is None and self._done:

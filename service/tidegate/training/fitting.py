@@ -97,7 +97,7 @@ class Fit:
         if loss < best_loss:
             best_loss, self._best_weights = loss, self._weights()
         took_s = time.perf_counter() - began_s
-        self.epochs.append(Epoch(number, train_loss, loss, best_loss, rate, took_s))
+        self.epochs.append(Epoch(number, train_loss, loss, best_loss, rate, round(took_s, 3)))
         return self.epochs[-1]
 
     def best_network(self) -> Forecaster:

@@ -14,7 +14,7 @@ from tidegate.model.manifest import BATCH, TIME, Dim, OutputSpec
 from tidegate.tensor import Array, DType
 from tidegate.training.carrying import carry_last_answers
 from tidegate.training.data import INPUT_NAME, input_spec
-from tidegate.training.export import export_package
+from tidegate.training.export import Measure, export_package
 from tidegate.training.networks import Forecaster, SingleStep
 from tidegate.training.recipe import Recipe
 
@@ -31,6 +31,7 @@ def package_network(
     *,
     repository: Path,
     provenance: Mapping[str, Any],
+    measure: Measure | None = None,
 ) -> Path:
     """Export a network, check it and write its package.
 
@@ -40,6 +41,7 @@ def package_network(
         values: Rows that it was trained on, [N, F], float32; the check feeds some of them.
         repository: Takes the package.
         provenance: Where the model comes from.
+        measure: Called with the package before it is written; what it gives joins the provenance.
 
     Returns:
         Folder of the package.
@@ -65,6 +67,7 @@ def package_network(
         time=recipe.data.time,
         forecast=forecast_rules(recipe),
         provenance=provenance,
+        measure=measure,
     )
 
 

@@ -1,4 +1,4 @@
-"""From a recipe to a package: read, train, score on the held-out rows, export, check, write."""
+"""From a recipe to a package: read, train, export, check, measure through the engine, write."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from typing import Any
 import torch
 
 from tidegate.errors import PackageError
+from tidegate.evaluation.evaluation import Evaluation
+from tidegate.model.data_files import data_file
 from tidegate.model.package import MANIFEST_FILE, read_package
 from tidegate.training.checkpoints import Checkpoints
-from tidegate.training.data import Series, Split, read_series, split_series
-from tidegate.training.data_files import find_data
+from tidegate.training.data import Series, read_series, split_series
 from tidegate.training.epoch_log import EpochLog
-from tidegate.training.evaluation import Scores, score
-from tidegate.training.forecasting import forecast_rows
-from tidegate.training.networks import Forecaster
+from tidegate.training.measuring import Measuring
 from tidegate.training.packaging import package_network
 from tidegate.training.recipe import Recipe, RecipeFile
 from tidegate.training.run_key import run_key
 from tidegate.training.train import Records, Watcher, train
-
-REPORTED_HORIZONS = (1, 4, 13, 26, 52)
-"""Horizons whose scores go into the manifest, in steps."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +30,11 @@ class TrainedPackage:
 
     Attributes:
         path: Folder of the package.
-        scores: On the held-out rows.
+        held_out: How good it is on the rows that were held out, as it is served.
     """
 
     path: Path
-    scores: Scores
+    held_out: Evaluation
 
 
 def run_recipe(
@@ -50,7 +46,7 @@ def run_recipe(
     restart: bool = False,
     watcher: Watcher | None = None,
 ) -> TrainedPackage:
-    """Train, score, export and write the package that a recipe describes; resume a run that was interrupted.
+    """Train, export, measure and write the package that a recipe describes; resume a run that was interrupted.
 
     Args:
         file: The recipe.
@@ -65,7 +61,8 @@ def run_recipe(
         PackageError: The export does not compute what was trained, or the version exists with other bytes.
     """
     recipe = file.recipe
-    series = read_series(data or find_data(file), recipe.data)
+    measuring = Measuring(data or data_file(recipe.data.file, file.path.parent))
+    series = read_series(measuring.data, recipe.data)
     split = split_series(series, recipe)
     origin = _origin(file, series)
     _check_version_is_free(repository / recipe.name / recipe.version, origin)
@@ -73,16 +70,16 @@ def run_recipe(
     if restart:
         records.checkpoints.forget()
     network = train(recipe, series, split, watcher=watcher, records=records)
-    scores = _scores(network, recipe, series, split)
     path = package_network(
         network,
         recipe,
         series.values[split.train],
         repository=repository,
-        provenance={**origin, "metrics": _metrics(scores)},
+        provenance=origin,
+        measure=measuring,
     )
     records.checkpoints.remove_all()
-    return TrainedPackage(path, scores["test"])
+    return TrainedPackage(path, measuring.found["test"])
 
 
 def _records(repository: Path, recipe: Recipe, series: Series, log: Path | None) -> Records:
@@ -91,20 +88,6 @@ def _records(repository: Path, recipe: Recipe, series: Series, log: Path | None)
         Checkpoints(repository, recipe.name, recipe.version, key),
         EpochLog(log or repository / recipe.name / f"training-{recipe.version}.csv"),
     )
-
-
-def _scores(network: Forecaster, recipe: Recipe, series: Series, split: Split) -> dict[str, Scores]:
-    season_steps = recipe.forecast.season_steps
-    return {
-        name: score(forecast_rows(network, series, rows), series, rows, season_steps=season_steps)
-        for name, rows in (("validation", split.validation), ("test", split.test))
-    }
-
-
-def _metrics(scores: Mapping[str, Scores]) -> dict[str, Any]:
-    return {
-        part: {"num_forecasts": s.num_forecasts, **s.summary(REPORTED_HORIZONS)} for part, s in scores.items()
-    }
 
 
 def _check_version_is_free(target: Path, origin: Mapping[str, Any]) -> None:
@@ -121,7 +104,9 @@ def _origin(file: RecipeFile, series: Series) -> dict[str, Any]:
     """What the manifest says of where the model comes from, as far as it is known before training."""
     return {
         "recipe_sha256": hashlib.sha256(file.text.encode()).hexdigest(),
-        "recipe": file.recipe.model_dump(mode="json", exclude_none=True),
+        # As it was written: a key that comes later does not make another model of it.
+        "recipe": file.recipe.model_dump(mode="json", exclude_unset=True),
+        "seed": file.recipe.training.seed,
         "data_sha256": series.sha256,
         **_times(series),
         "torch": torch.__version__.split("+")[0],
