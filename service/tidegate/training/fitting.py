@@ -7,6 +7,7 @@ both to live with a state that is years old and to do without one.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -106,9 +107,9 @@ class Fit:
         return self._network.cpu().eval()
 
     def snapshot(self) -> dict[str, Any]:
-        """All that decides how the fit goes on, as tensors and plain values."""
+        """All that decides how the fit goes on, as tensors and plain values of its own."""
         on_gpu = {"cuda_random": torch.cuda.get_rng_state()} if self._device.type == "cuda" else {}
-        return {
+        parts = {
             "weights": self._network.state_dict(),
             "best_weights": self._best_weights,
             "optimiser": self._optimiser.state_dict(),
@@ -118,6 +119,7 @@ class Fit:
             **on_gpu,
             "epochs": [list(astuple(epoch)) for epoch in self.epochs],
         }
+        return copy.deepcopy(parts)
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot of a fit by the same recipe on the same data and the same kind of device."""

@@ -46,7 +46,7 @@ class TrainingRecipe(RecipePart):
     chunk_steps: Count = 52
     """Steps that the gradient reaches back."""
 
-    cold_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    cold_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of the runs that begin anew in each epoch: cold, at a random row, so that young sessions are
     learnt too. The others go on where they stopped, with the state that they had, so that old ones are; so
     does every run at 0, until it comes to the end of the training rows."""
