@@ -27,7 +27,7 @@ TIME = {"column": "day", "cadence_s": 86400}
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Forty days from 2024-01-01: a climbs by 1 each day, b by 10, and both are known for one day less than every week."""
+    """Forty days from 2024-01-01: each day a climbs by 1 and b by 10."""
     lines = ["day,a,b"]
     first = parse_time("2024-01-01").date().toordinal()
     for k in range(40):

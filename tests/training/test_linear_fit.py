@@ -85,6 +85,28 @@ def test_a_periodic_series_is_forecast_by_its_weights() -> None:
     assert found.flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-2)
 
 
+def test_the_network_computes_the_written_formula() -> None:
+    random = np.random.default_rng(6)
+    weights = LinearWeights(
+        own=random.normal(size=(2, WINDOW, HORIZONS)),
+        cross=random.normal(size=(3 * len(LAGS) + 5, 2 * HORIZONS)),
+        cross_mean=random.normal(size=3 * len(LAGS) + 5),
+    )
+    past, calendar = random.normal(size=(WINDOW + 2, 3)), random.normal(size=5)
+    windows = (past - past[-1]).T
+
+    found = LinearBase(LAGS, TARGETS, weights)(
+        torch.from_numpy(past[None, None, -1]).float(),
+        torch.from_numpy(windows[None, None]).float(),
+        [torch.from_numpy(calendar[None, None]).float()],
+    )
+
+    shared = np.concatenate([*(past[-1] - past[-1 - lag] for lag in LAGS), calendar]) - weights.cross_mean
+    own = [past[-1, c] + windows[c, -WINDOW:] @ w for c, w in zip(TARGETS, weights.own, strict=True)]
+    expected = np.concatenate(own) + shared @ weights.cross
+    np.testing.assert_allclose(found.flatten().numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_other_columns_and_the_calendar_tell_is_used() -> None:
     random = np.random.default_rng(4)
     leader = random.normal(size=400).cumsum()

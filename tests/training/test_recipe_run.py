@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -142,6 +143,20 @@ def test_scaling_comes_from_the_training_rows_alone(recipe_path: Path) -> None:
     weekly = train[7:] - train[:-7]
     assert network.changes.offset[1].item() == pytest.approx(weekly.mean(), rel=1e-4)
     assert 1 / network.changes.factor[1].item() == pytest.approx(weekly.std(), rel=1e-4)
+
+
+def test_errors_may_be_measured_in_the_columns_own_deviation(recipe_path: Path) -> None:
+    change(recipe_path, "seed = 3", 'seed = 3\nerror_unit = "column"')
+    recipe = read_recipe(recipe_path).recipe
+    series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
+    split = split_series(series, recipe)
+
+    network = build_network(recipe, series, split)
+    unit = network.make(torch.from_numpy(series.values[None]), *network.initial_state(1)).unit
+
+    train = series.target[split.train].astype(np.float64)
+    expected = [np.sqrt(np.mean((train[k:] - train[:-k]) ** 2)) for k in (1, 2, 3)]
+    assert unit.tolist() == pytest.approx(expected, rel=0.01)
 
 
 def test_the_quantile_loss_is_least_at_the_quantile() -> None:

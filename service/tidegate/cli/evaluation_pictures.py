@@ -131,13 +131,13 @@ def draw_excerpt(found: Evaluation) -> Figure:
 
 def draw_anomalies(anomalies: Anomalies, label: str) -> Figure:
     """How the anomaly scores are spread; calibrated ones fill every tenth alike."""
-    figure, panel = _panel(f"{label}: anomaly scores of {anomalies.num_values} rows")
+    figure, panel = _panel(f"{label}: {anomalies.num_values} anomaly scores")
     edges = np.linspace(0, 1, len(anomalies.counts) + 1)
     shares = np.asarray(anomalies.counts) / anomalies.num_values
     panel.bar(edges[:-1], shares, width=edges[1], align="edge", color=MODEL, edgecolor="white")
     panel.axhline(edges[1], color=REPEAT, linestyle="--", label="calibrated")
     panel.set_xlabel("score")
-    panel.set_ylabel("share of rows")
+    panel.set_ylabel("share of scores")
     panel.set_xlim(0, 1)
     panel.legend()
     return figure

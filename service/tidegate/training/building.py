@@ -64,6 +64,9 @@ def build_network(recipe: Recipe, series: Series, split: Split) -> Forecaster:
         bins=bins,
         base=_linear_base(recipe, series.values[split.train, num_columns:], seen, values, bins),
         anomaly=_anomaly(recipe, scaling),
+        error_unit=_error_unit(recipe, series, split.train, seen)
+        if recipe.training.error_unit == "column"
+        else None,
     )
     return Forecaster(recipe.data.target_positions, parts)
 
@@ -191,6 +194,18 @@ def _anomaly(recipe: Recipe, scaling: Scaling) -> AnomalyScore | None:
         return None
     next_step = scaling.horizon_std.reshape(len(recipe.data.targets), -1)[:, 0]
     return AnomalyScore(recipe.forecast.quantile_levels, next_step * recipe.anomaly.smallest_width)
+
+
+def _error_unit(recipe: Recipe, series: Series, rows: slice, seen: Seen) -> Array:
+    """Standard deviation of each target times the usual change to each horizon in such, [K] or [M, K]."""
+    targets = list(recipe.data.target_positions)
+    now, std = seen.values[:, targets], never_zero(seen.values[:, targets].std(0))
+    future, counts = series.futures(recipe.num_horizons, rows)
+    shape = (len(future), len(targets), -1)
+    change = (future.reshape(shape) - now[..., None]) / std[:, None]
+    usual = np.sqrt(np.nanmean(np.where(counts.reshape(shape), change, np.nan) ** 2, axis=(0, 1)))
+    unit: Array = (std[:, None] * never_zero(usual)).reshape(future.shape[1:])
+    return unit
 
 
 def _running_mean(values: Array, length: int) -> Array:

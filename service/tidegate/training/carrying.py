@@ -68,6 +68,7 @@ class _LastAnswers(nn.Module):
     def __init__(self, module: nn.Module, outputs: Sequence[OutputSpec]) -> None:
         super().__init__()
         self.module = module
+        self.train(module.training)
         self.has_time_axis = outputs[0].time_axis is not None
         self.num_outputs = len(outputs)
 

@@ -32,6 +32,12 @@ class TrainingRecipe(RecipePart):
     max_gradient_norm: Positive = 1.0
     """Longer gradients are clipped to this."""
 
+    error_unit: Literal["change", "column"] = "change"
+    """What the loss measures errors in. "change": the usual change of each target to each horizon, in the
+    session's own unit where it has one, so that targets and sessions count alike. "column": the standard
+    deviation of each target's column, so that what varies more within it counts more; horizons count alike
+    in both."""
+
     max_epochs: Count = 100
 
     patience_epochs: Count = 30

@@ -175,6 +175,13 @@ def test_a_rollout_from_a_live_state_is_the_network_fed_with_its_own_medians(tmp
             np.testing.assert_allclose(roll.outputs[0][0, step], made.outputs[0][0, 0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["basic", "linear"])
+def test_packaging_leaves_a_network_in_the_mode_that_it_was_in(kind: str, tmp_path: Path) -> None:
+    network, _, _ = package_of(kind, tmp_path)
+
+    assert not any(part.training for part in network.modules())
+
+
 def test_several_targets_have_an_axis_and_their_own_units(tmp_path: Path) -> None:
     _, _, package = package_of("several targets", tmp_path)
 

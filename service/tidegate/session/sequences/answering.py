@@ -11,12 +11,14 @@ import numpy as np
 
 from tidegate.engine.frame import Part
 from tidegate.engine.pool import LoadedModel
-from tidegate.errors import TidegateError, WrongStep
+from tidegate.errors import ModelMismatch, TidegateError, WrongStep
 from tidegate.protocol.sequences import not_kept
+from tidegate.session.limits import SessionLimits
 from tidegate.session.sequences.gathering import Gathering
 from tidegate.session.sequences.kept import KeptAnswer
+from tidegate.session.sequences.reading import Reader
 from tidegate.session.sequences.refusals import not_stored
-from tidegate.session.sequences.request import Outcome, SequenceAnswer
+from tidegate.session.sequences.request import Outcome, SequenceAnswer, SequenceRequest
 from tidegate.session.sequences.row import Row
 from tidegate.session.table import SessionTable
 from tidegate.tensor import Array
@@ -30,22 +32,44 @@ class Answers:
     Attributes:
         table: The sequences.
         gathering: Their requests.
+        reader: Reads these.
     """
 
     def __init__(
-        self, table: SessionTable, withhold: Withhold | None, count_repeat: Callable[[], None]
+        self,
+        table: SessionTable,
+        withhold: Withhold | None,
+        limits: SessionLimits,
+        count_repeat: Callable[[], None],
     ) -> None:
         """Answer for a version.
 
         Args:
             table: Its sessions.
             withhold: Takes answers that must not leave yet, to end their rows later; None if none must wait.
+            limits: The operator's settings.
             count_repeat: Told of every request that is answered without being applied again.
         """
         self.table = table
+        self.reader = Reader(table.model, limits)
         self._count_repeat = count_repeat
         self.gathering = Gathering(table, on_part=self._take, repeat=self._repeat, refuse=_refuse)
         self._withhold = withhold
+
+    def row(self, request: SequenceRequest, slot: int) -> Row:
+        """The steps that a request brings to a sequence.
+
+        Raises:
+            ModelMismatch: The sequence is pinned to another version than the one named.
+            InvalidRequest: As `Reader.read`.
+            MessageTooLarge: As `Reader.read`.
+        """
+        table = self.table
+        if request.version and request.version != table.key.version:
+            raise ModelMismatch(
+                f"model_version: {request.key} is pinned to {table.key.version!r}, got {request.version!r}"
+            )
+        return Row(request, slot, table.number.item(slot), self.reader.read(request))
 
     def end(self, row: Row, outcome: Outcome) -> None:
         """What became of a row that was accepted."""

@@ -50,6 +50,7 @@ class SequenceDoor:
         is_early = limits.sequence_durability == "background"
         self._registry = registry
         self._holds = holds
+        self._limits = limits
         self._metrics = metrics
         self._is_stopping = False
         self._answers: dict[SessionTable, Answers] = {}
@@ -57,7 +58,7 @@ class SequenceDoor:
         entry = Entry(
             registry, keeper, passivator, creator, returner, limits, runs_ahead=keeper.is_durable and is_early
         )
-        self._turns = Turns(pool, registry, keeper, entry, self._ender, self._answers_of, limits, metrics)
+        self._turns = Turns(pool, registry, keeper, entry, self._ender, self._answers_of, metrics)
         self._lines = Lines(holds, self._turns.serve, self._ender.leave_unsaved)
         self._turns.leave_if_spoilt = self._lines.leave_if_spoilt
         self._storing = Storing(checkpointer, keeper, self._lines.spoilt)
@@ -102,12 +103,12 @@ class SequenceDoor:
         if place is None or not is_plain or session_id in self._lines.ids or session_id in self._holds.held:
             self._lines.join(request)
             return
-        row = self._turns.row(request, place)
-        self._answers_of(place.table).gathering.add(row)
+        answers = self._answers_of(place.table)
+        answers.gathering.add(answers.row(request, place.slot))
 
     def _answers_of(self, table: SessionTable) -> Answers:
         answers = self._answers.get(table)
         if answers is None:
             repeats = self._metrics.sequence_repeats.labels(table.key.name)
-            answers = self._answers[table] = Answers(table, self._withhold, repeats.inc)
+            answers = self._answers[table] = Answers(table, self._withhold, self._limits, repeats.inc)
         return answers

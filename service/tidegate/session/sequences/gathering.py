@@ -57,9 +57,10 @@ class Gathering:
         self._arrivals = itertools.count(1)
         self._rows: list[Row] = []
         self._in_order = True
-        # By slot, a row that waits until nothing of its sequence is at work, and those behind it.
+        # By the sequence's number: once stored it may leave before its answer does, and another take its slot.
+        # A row that waits until nothing of its sequence is at work, and those behind it.
         self._held_back: dict[int, list[Row]] = {}
-        # By slot, rows that were accepted and are not answered, in their order.
+        # Rows that were accepted and are not answered, in their order.
         self._at_work: dict[int, list[Row]] = {}
         table.model.engine.feed(self)
 
@@ -104,13 +105,12 @@ class Gathering:
 
     def ended(self, row: Row) -> None:
         """A row that was accepted is answered or refused."""
-        slot = row.slot
-        rows = self._at_work[slot]
+        rows = self._at_work[row.number]
         rows.remove(row)
         if rows:
             return
-        del self._at_work[slot]
-        held_back = self._held_back.pop(slot, None)
+        del self._at_work[row.number]
+        held_back = self._held_back.pop(row.number, None)
         if held_back is not None:
             self._rows += held_back
             self._in_order = False
@@ -128,14 +128,16 @@ class Gathering:
 
     def newest(self, slot: int) -> Row | None:
         """The row of a sequence that came last, if any is gathered or at work."""
-        mine = [row for row in self._rows if row.slot == slot]
-        mine += [*self._held_back.get(slot, ()), *self._at_work.get(slot, ())]
+        number = self._table.number.item(slot)
+        mine = [row for row in self._rows if row.number == number]
+        mine += [*self._held_back.get(number, ()), *self._at_work.get(number, ())]
         return max(mine, key=lambda row: row.arrival, default=None)
 
     def drop(self, slot: int, error: TidegateError) -> None:
         """Refuse what is gathered of a sequence."""
-        mine = [row for row in self._rows if row.slot == slot] + self._held_back.pop(slot, [])
-        self._rows = [row for row in self._rows if row.slot != slot]
+        number = self._table.number.item(slot)
+        mine = [row for row in self._rows if row.number == number] + self._held_back.pop(number, [])
+        self._rows = [row for row in self._rows if row.number != number]
         self._table.sequences.gathered[slot] = 0
         for row in mine:
             self._refuse(row, error)
@@ -157,8 +159,8 @@ class Gathering:
             table.sequences.gathered[slot] -= 1
             self._refuse(row, not_stored(table, slot))
             return False
-        if slot in self._held_back or (row.num_steps > 1 and slot in self._at_work):
-            self._held_back.setdefault(slot, []).append(row)
+        if row.number in self._held_back or (row.num_steps > 1 and row.number in self._at_work):
+            self._held_back.setdefault(row.number, []).append(row)
             return False
         table.sequences.gathered[slot] -= 1
         try:
@@ -177,7 +179,7 @@ class Gathering:
     def _repeats(self, row: Row) -> bool:
         """Whether a row is the last request over again; then it is answered, or will be with that."""
         row.digest = digest_of(row.inputs)
-        request_id, at_work = row.request.request_id, self._at_work.get(row.slot)
+        request_id, at_work = row.request.request_id, self._at_work.get(row.number)
         if at_work is not None:
             last = at_work[-1]
             if not is_repeat(request_id, row.digest, last.request.request_id, last.digest):
@@ -195,9 +197,9 @@ class Gathering:
         row.first_step = first_step
         table.accepted[slot] = row.next_step
         table.last_used_s[slot] = row.request.arrived_s
-        at_work = self._at_work.get(slot)
+        at_work = self._at_work.get(row.number)
         if at_work is None:
-            self._at_work[slot] = [row]
+            self._at_work[row.number] = [row]
         else:
             at_work.append(row)
         if row.num_steps > 1:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from tidegate.engine.pool import LoadedModel, ModelPool
-from tidegate.errors import ModelMismatch, TidegateError
+from tidegate.errors import TidegateError
 from tidegate.protocol.sequences import (
     ACTIONS,
     Action,
@@ -22,13 +22,11 @@ from tidegate.protocol.sequences import (
     unknown,
 )
 from tidegate.session.keeper import StoreKeeper
-from tidegate.session.limits import SessionLimits
 from tidegate.session.registry import Place, Registry
 from tidegate.session.sequences.answering import Answers, kept_outcome
 from tidegate.session.sequences.ending import Ender
 from tidegate.session.sequences.entering import Entry
 from tidegate.session.sequences.kept import KeptAnswer, digest_of
-from tidegate.session.sequences.reading import read_inputs
 from tidegate.session.sequences.refusals import expired
 from tidegate.session.sequences.request import Outcome, SequenceRequest
 from tidegate.session.sequences.row import Row, tell
@@ -52,7 +50,6 @@ class Turns:
         entry: Entry,
         ender: Ender,
         answers_of: Callable[[SessionTable], Answers],
-        limits: SessionLimits,
         metrics: Metrics,
     ) -> None:
         """Prepare; `leave_if_spoilt` has to be set.
@@ -64,7 +61,6 @@ class Turns:
             entry: Has sequences come into memory.
             ender: Has them leave.
             answers_of: The answers of the sequences of a version.
-            limits: The operator's settings.
             metrics: Counts sequences.
         """
         self._pool = pool
@@ -72,7 +68,6 @@ class Turns:
         self._entry = entry
         self._ender = ender
         self._answers_of = answers_of
-        self._limits = limits
         self._metrics = metrics
         self._finds: Shared[str, StoredSession | None] = Shared(self._find)
         self._keeper = keeper
@@ -82,22 +77,6 @@ class Turns:
         """Where a sequence is that waits in memory for its next step."""
         place = self._registry.find(session_id)
         return place if place is not None and place.table.sequences.is_sequence.item(place.slot) else None
-
-    def row(self, request: SequenceRequest, place: Place) -> Row:
-        """The steps that a request brings to a sequence in memory.
-
-        Raises:
-            ModelMismatch: The sequence is pinned to another version than the one named.
-            InvalidRequest: As `read_inputs`.
-            MessageTooLarge: As `read_inputs`.
-        """
-        table, slot = place
-        if request.version and request.version != table.key.version:
-            raise ModelMismatch(
-                f"model_version: {request.key} is pinned to {table.key.version!r}, got {request.version!r}"
-            )
-        inputs = read_inputs(request, table.model, self._limits)
-        return Row(request, slot, table.number.item(slot), inputs)
 
     async def serve(self, request: SequenceRequest) -> None:
         """Let a request have its turn.
@@ -151,15 +130,16 @@ class Turns:
             return False
         model = await self._pool.resolve(*last.model)
         # With other inputs it is none: an id counts for as long as its sequence.
-        if digest_of(read_inputs(request, model, self._limits)) != last.answer.digest:
+        if digest_of(self._read(request, model)) != last.answer.digest:
             return False
         self._tell_kept(request, model, last.answer)
         return True
 
     async def _go_on(self, request: SequenceRequest, place: Place) -> None:
         """Hand the steps of a request on; if it ends its sequence, wait for them."""
-        row = self.row(request, place)
-        self._answers_of(place.table).gathering.add(row)
+        answers = self._answers_of(place.table)
+        row = answers.row(request, place.slot)
+        answers.gathering.add(row)
         if request.ends and not isinstance(await row.ended(), TidegateError):
             await self._end(request, place)
 
@@ -174,7 +154,7 @@ class Turns:
             return
         kept = place.table.sequences.answer(place.slot)
         if kept is not None and request.request_id == kept.request_id:
-            digest = digest_of(read_inputs(request, place.table.model, self._limits))
+            digest = digest_of(self._read(request, place.table.model))
             if is_repeat(request.request_id, digest, kept.request_id, kept.digest):
                 outcome = self._tell_kept(request, place.table.model, kept)
                 if request.ends and not isinstance(outcome, TidegateError):
@@ -188,7 +168,7 @@ class Turns:
         check_step(request.step, 0)
         model = await self._pool.resolve(key.model, request.version)
         with model.in_use():
-            inputs = read_inputs(request, model, self._limits)
+            inputs = self._read(request, model)
             _check_in_time(request)
             if old is not None:
                 if not (isinstance(old, Place) and old.table.model is model):
@@ -226,6 +206,9 @@ class Turns:
     async def _end(self, request: SequenceRequest, place: Place) -> None:
         self._metrics.sequence_ends.labels(request.key.model).inc()
         await self._ender.end(place)
+
+    def _read(self, request: SequenceRequest, model: LoadedModel) -> list[Array]:
+        return self._answers_of(self._registry.table_of(model)).reader.read(request)
 
     def _tell_kept(self, request: SequenceRequest, model: LoadedModel, kept: KeptAnswer) -> Outcome:
         self._metrics.sequence_repeats.labels(request.key.model).inc()

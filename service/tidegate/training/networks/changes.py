@@ -44,6 +44,11 @@ class Changes(nn.Module):
             Carried("seen", (BATCH, self.num_remembered, 1)),
         )
 
+    def remembered(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The states of sessions whose newest values these are, [B, T, C], of which there are at least L."""
+        recent = x[:, -self.num_remembered :]
+        return recent, torch.ones_like(recent[..., :1])
+
     def forward(
         self, x: Tensor, recent: Tensor, seen: Tensor, unit: Tensor | None = None
     ) -> tuple[Tensor, ...]:
@@ -90,11 +95,13 @@ class WindowChanges(Changes):
             lags: Steps back to single values.
             scaling: Of the distances, first from the lags, then from the means.
             means: Lengths of the windows that are averaged, the current value included.
-            window: Length of the window that `forward` gives, W; at least the longest of the means.
+            window: Length of the window that `forward` gives, W; longer than the longest lag, and not shorter than
+                the longest of the means.
         """
         super().__init__(lags, scaling)
         self.window = window
-        self.num_remembered = max(*lags, window - 1)
+        assert window > max(lags), "a window reaches back to the furthest lag"
+        self.num_remembered = window - 1
         averaging = torch.zeros(window, len(means))
         for k, length in enumerate(means):
             averaging[window - length :, k] = -1 / length
@@ -123,6 +130,6 @@ class WindowChanges(Changes):
 
 def _windows(values: Tensor, length: int, num_steps: int) -> Tensor:
     """The `length` values up to each of the last `num_steps`, [B, T, C, length]."""
-    if num_steps == 1:
+    if num_steps == 1:  # which the exporter can say without a loop
         return values[:, -length:].transpose(1, 2).unsqueeze(1)
-    return values.unfold(1, length, 1)[:, -num_steps:]
+    return values.unfold(1, length, 1)

@@ -18,6 +18,7 @@ from tidegate.training.networks.changes import Changes, WindowChanges
 from tidegate.training.networks.head import BlendedHead, QuantileHead, Quantiles, with_targets
 from tidegate.training.networks.linear import LinearBase
 from tidegate.training.networks.missing import Missing
+from tidegate.training.networks.scaling import constant
 from tidegate.training.networks.shared import SharedCells
 from tidegate.training.networks.units import FixedUnit, Unit
 from tidegate.training.states import Carried, Carrier, split_states
@@ -37,6 +38,8 @@ class Parts:
         bins: The calendar by bins, and not by sines and cosines.
         base: A linear forecast, which needs `WindowChanges` and a `BlendedHead`.
         anomaly: Scores each value.
+        error_unit: What errors are measured in, for training, in the head's `answer_shape`; without it, what
+            the head measures distances in.
     """
 
     changes: Changes
@@ -48,6 +51,7 @@ class Parts:
     bins: CalendarBins | None = None
     base: LinearBase | None = None
     anomaly: AnomalyScore | None = None
+    error_unit: Array | None = None
 
 
 class Made(NamedTuple):
@@ -74,6 +78,8 @@ class Forecaster(nn.Module):
         targets: Positions of the columns that are forecast; one of them needs no axis in the answers.
     """
 
+    error_unit: Tensor | None
+
     def __init__(self, targets: Sequence[int], parts: Parts) -> None:
         super().__init__()
         self.targets = tuple(targets)
@@ -86,6 +92,9 @@ class Forecaster(nn.Module):
         self.bins = parts.bins
         self.base = parts.base
         self.anomaly = parts.anomaly
+        self.register_buffer(
+            "error_unit", None if parts.error_unit is None else constant(parts.error_unit), persistent=False
+        )
 
     @property
     def steps_alone(self) -> bool:
@@ -134,6 +143,23 @@ class Forecaster(nn.Module):
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         """Nothing seen yet."""
         return tuple(state.start(batch) for state in self.carried)
+
+    def warm_state(self, history: Tensor) -> tuple[Tensor, ...]:
+        """The state of sessions that have seen these steps, but for the cells, which begin anew.
+
+        Args:
+            history: The newest steps, at least as many as are remembered, [B, T, F].
+        """
+        values, _ = self._parted(history)
+        is_missing = None
+        start = self.initial_state(len(history))
+        carry = _Carry(self._carriers, start)
+        if self.missing is not None:
+            values, is_missing, _ = carry(self.missing, values)
+        if not isinstance(self.unit, FixedUnit | None):
+            carry(self.unit, values, is_missing)
+        begun = (*carry.after, *self.changes.remembered(values))
+        return *begun, *start[len(begun) :]
 
     def state_pairs(self) -> tuple[StatePair, ...]:
         """As the manifest has them."""
@@ -210,6 +236,8 @@ class Forecaster(nn.Module):
         return values[..., [t for t in self.targets for _ in range(num_horizons)]]
 
     def _error_unit(self, unit: Tensor | None) -> Tensor:
+        if self.error_unit is not None:
+            return self.error_unit
         factor = self.head.factor if unit is None else self.head.factor * unit
         return with_targets(factor, factor.dim() - 1, self.head.answer_shape)
 
@@ -220,6 +248,7 @@ class SingleStep(nn.Module):
     def __init__(self, forecaster: Forecaster) -> None:
         super().__init__()
         self.forecaster = forecaster
+        self.train(forecaster.training)
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One step; the states are as in `Forecaster`."""
