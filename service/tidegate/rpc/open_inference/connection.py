@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from grpc import aio
 
+from tidegate.engine.frame import Source
 from tidegate.errors import TidegateError
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.flow import Flow
+from tidegate.rpc.open_inference.answer_room import AnswerRoom
 from tidegate.rpc.open_inference.call import InferCall
 from tidegate.rpc.open_inference.inference import Inference
 from tidegate.rpc.open_inference.responses import fill_refusal
@@ -60,6 +62,9 @@ class InferConnection:
             on_idle=self._submit_held,
         )
         self._held: list[InferCall] = []
+        # Windows wait before they begin, and never after: nobody else could have their slots.
+        self._windows_source = Source()
+        self._room = AnswerRoom(self._stream.source)
 
     async def run(self) -> None:
         """Serve until the client is done or lost, or the server drains.
@@ -81,6 +86,7 @@ class InferConnection:
         self._flow.drain()
 
     def _wake(self) -> None:
+        self._room.look_again()
         for model in self._manager.pool.models():
             model.engine.wake()
 
@@ -112,7 +118,9 @@ class InferConnection:
     async def _run_windows(self, call: InferCall) -> None:
         response = pb.ModelStreamInferResponse()
         try:
-            num_bytes = await self._inference.run_windows(call, self._stream.source, response.infer_response)
+            num_bytes = await self._inference.run_windows(
+                call, self._windows_source, self._room.take, response.infer_response
+            )
         except Exception as error:
             self._refuse(call.message, error)
         else:
