@@ -11,7 +11,7 @@ import torch
 from support.small_recipes import small_recipe, small_series
 from tidegate.training.building import build_network
 from tidegate.training.calibrating import calibrate_anomaly, calibrate_widths, width_factors
-from tidegate.training.train import forecast_rows
+from tidegate.training.forecasting import forecast_rows
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 

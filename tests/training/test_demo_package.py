@@ -76,7 +76,7 @@ def scores(found: Evaluation) -> dict[str, Array]:
 def test_the_series_is_the_one_that_is_described(series: Series) -> None:
     assert len(series.target) == 2284
     assert int((~series.observed).sum()) == 59
-    assert (str(series.days[0]), str(series.days[-1])) == ("1958-03-29", "2001-12-29")
+    assert tuple(series.times[[0, -1]].astype("datetime64[D]").astype(str)) == ("1958-03-29", "2001-12-29")
 
 
 def test_the_package_is_small_and_belongs_to_recipe_and_data(

@@ -9,6 +9,7 @@ import pytest
 
 from tidegate.errors import ConfigError
 from tidegate.training.data import read_series, split_series
+from tidegate.training.data_recipe import DataRecipe
 from tidegate.training.recipe import read_recipe
 
 
@@ -26,6 +27,16 @@ def test_a_recipe_is_read_with_its_text(recipe_path: Path) -> None:
     assert file.text == recipe_path.read_text()
 
 
+@pytest.mark.parametrize("moment", ["2020-04-01", "2020-04-01T00:00:00", "2020-04-01T06:30:00+02:00"])
+def test_a_moment_is_the_same_in_toml_and_in_a_manifest(recipe_path: Path, moment: str) -> None:
+    data = read_recipe(change(recipe_path, "2020-04-01", moment)).recipe.data
+
+    kept = DataRecipe.model_validate(data.model_dump(mode="json"))
+
+    assert str(data.validation_from) == moment.replace("T", " ")
+    assert kept == data
+
+
 def test_the_version_can_be_chosen(recipe_path: Path) -> None:
     assert read_recipe(recipe_path, version="2").recipe.version == "2"
 
@@ -41,8 +52,10 @@ def test_the_version_can_be_chosen(recipe_path: Path) -> None:
         ("lags = [1, 7]", "lags = []", "network.lags: Tuple should have at least 1 item"),
         ('target = "level"', 'target = "depth"', "data: targets: expected one of ['level'], got 'depth'"),
         ('[{ name = "level", unit = "m" }]', '[{ name = "level" }, { name = "level" }]', "data: columns: names must differ"),
-        ("2020-05-15", "2020-04-01", "data: test_from: expected a day after 2020-04-01, got 2020-04-01"),
+        ("2020-05-15", "2020-04-01", "data: test_from: expected a time after 2020-04-01, got 2020-04-01"),
         ("2020-05-15", '"soon"', "data.test_from"),
+        ("[data.time]", "test_until = 2020-05-15\n[data.time]", "data: test_until: expected a time after 2020-05-15, got 2020-05-15"),
+        ("[data.time]", "test_until = 0001-01-01\n[data.time]", "data: expected a year from 2 to 9998, got 1"),
         ('column = "day"\n', "", "data: time.column: required"),
         ('target = "level"', 'target = "level"\ntargets = ["level"]', "data: target: expected either target or targets, got both"),
         ('target = "level"', 'targets = ["level", "level"]', "data: targets: names must differ"),
@@ -60,6 +73,11 @@ def test_the_version_can_be_chosen(recipe_path: Path) -> None:
         ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.1, 0.9]", "quantile_levels: expected ascending levels around 0.5"),
         ("season_steps = 7", "season_steps = 7\nquantile_levels = [0.0, 0.5, 0.9]", "quantile_levels.0"),
         ("learning_rate = 0.02", "learning_rate = -1", "training.learning_rate: Input should be greater than 0, got -1"),
+        ("seed = 3", 'device = "gpu"', "training.device: Input should be 'cpu', 'cuda' or 'auto', got 'gpu'"),
+        ("seed = 3", 'optimiser = "lbfgs"', "training.optimiser: Input should be 'adamw' or 'sgd', got 'lbfgs'"),
+        ("seed = 3", 'schedule = "steps"', "training.schedule: Input should be 'cosine' or 'constant', got 'steps'"),
+        ("seed = 3", "cold_share = 1.5", "training.cold_share: Input should be less than or equal to 1, got 1.5"),
+        ("learning_rate = 0.02", "learning_rate = inf", "training.learning_rate: Input should be a finite number, got inf"),
         ("[data]", "[data", "not TOML"),
     ],
 )  # fmt: skip

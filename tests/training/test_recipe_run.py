@@ -13,14 +13,17 @@ import torch
 from click.testing import CliRunner
 
 from tidegate.cli.train import train as train_command
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, PackageError
 from tidegate.model.package import read_package
 from tidegate.training.building import build_network
 from tidegate.training.cells import CellName
 from tidegate.training.data import read_series, split_series
+from tidegate.training.epoch_log import Epoch
+from tidegate.training.forecasting import forecast_rows
+from tidegate.training.loss import quantile_loss
 from tidegate.training.recipe import read_recipe
 from tidegate.training.recipe_run import run_recipe
-from tidegate.training.train import Progress, forecast_rows, quantile_loss, train
+from tidegate.training.train import Watcher, train
 
 
 def change(path: Path, old: str, new: str) -> Path:
@@ -98,9 +101,9 @@ def test_training_lowers_the_loss_and_stops_when_it_no_longer_falls(
     recipe_path: Path, tmp_path: Path
 ) -> None:
     change(recipe_path, "max_epochs = 3", "max_epochs = 60\npatience_epochs = 5")
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
 
-    run_recipe(read_recipe(recipe_path), tmp_path / "models", report=seen.append)
+    run_recipe(read_recipe(recipe_path), tmp_path / "models", watcher=Watcher(epoch_done=seen.append))
 
     assert seen[-1].best_loss < 0.6 * seen[0].validation_loss
     assert seen[-1].best_loss == min(p.validation_loss for p in seen)
@@ -117,9 +120,9 @@ def test_the_weights_that_did_best_on_validation_are_kept(recipe_path: Path) -> 
     recipe = read_recipe(recipe_path).recipe
     series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
     split = split_series(series, recipe)
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
 
-    network = train(recipe, series, split, seen.append)
+    network = train(recipe, series, split, watcher=Watcher(epoch_done=seen.append))
 
     future, counts = (torch.from_numpy(a) for a in series.futures(3, split.validation))
     made = torch.from_numpy(forecast_rows(network, series, split.validation))
@@ -183,3 +186,78 @@ def test_the_command_names_data_that_are_not_there(recipe_path: Path, tmp_path: 
 
     with pytest.raises(ConfigError, match=r"none\.csv: No such file or directory"):
         CliRunner().invoke(train_command, arguments, catch_exceptions=False)
+
+
+def test_the_command_writes_the_log_where_it_is_asked_to(recipe_path: Path, tmp_path: Path) -> None:
+    arguments = [str(recipe_path), "--models", str(tmp_path / "models"), "--log", str(tmp_path / "log.csv")]
+
+    result = CliRunner().invoke(train_command, arguments)
+
+    assert result.exit_code == 0
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + 3
+    assert [path.name for path in (tmp_path / "models" / "tiny").iterdir()] == ["1"]
+
+
+def test_the_command_finds_the_file_in_the_data_folder(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tiny.csv").rename(tmp_path / "data" / "tiny.csv")
+    monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path / "data"))
+
+    result = CliRunner().invoke(train_command, [str(recipe_path), "--models", str(tmp_path / "models")])
+
+    assert result.exit_code == 0
+
+
+def test_a_version_that_is_there_is_made_again_byte_for_byte(recipe_path: Path, tmp_path: Path) -> None:
+    file = read_recipe(recipe_path)
+    first = run_recipe(file, tmp_path).path
+    before = (first / "manifest.toml").stat()
+
+    again = run_recipe(file, tmp_path).path
+
+    assert again == first
+    assert (again / "manifest.toml").stat() == before
+
+
+def test_a_version_of_another_recipe_is_refused_before_it_is_trained(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    run_recipe(read_recipe(recipe_path), tmp_path)
+    change(recipe_path, "seed = 3", "seed = 4")
+    seen: list[Epoch] = []
+
+    with pytest.raises(
+        PackageError, match="tiny/1: exists with another recipe_sha256: choose the next version"
+    ):
+        run_recipe(read_recipe(recipe_path), tmp_path, watcher=Watcher(epoch_done=seen.append))
+
+    assert seen == []
+
+
+def test_a_version_of_other_data_is_refused_before_it_is_trained(recipe_path: Path, tmp_path: Path) -> None:
+    file = read_recipe(recipe_path)
+    run_recipe(file, tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text((tmp_path / "tiny.csv").read_text() + "2020-06-29,12\n")
+    seen: list[Epoch] = []
+
+    with pytest.raises(PackageError, match="exists with another data_sha256"):
+        run_recipe(file, tmp_path, data=other, watcher=Watcher(epoch_done=seen.append))
+
+    assert seen == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(recipe_path: Path, tmp_path: Path) -> None:
+    change(recipe_path, "seed = 3", 'seed = 3\ndevice = "cuda"')
+
+    with pytest.raises(ConfigError, match=r"training\.device: expected 'cpu' or 'auto'.*got 'cuda'"):
+        run_recipe(read_recipe(recipe_path), tmp_path / "models")
+
+
+def test_any_device_will_do_where_none_is_named(recipe_path: Path, tmp_path: Path) -> None:
+    change(recipe_path, "seed = 3", 'seed = 3\ndevice = "auto"')
+
+    assert read_package(run_recipe(read_recipe(recipe_path), tmp_path / "models").path).manifest.batch_exact

@@ -1,89 +1,108 @@
-"""What an epoch looks at: rows, futures, and the states that runs begin with."""
+"""Which rows an epoch trains on, and which of its runs begin cold."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
-from support.small_recipes import KINDS, small_recipe, small_series
-from tidegate.training.building import build_network
-from tidegate.training.recipe import Recipe
+from tidegate.training.data import Series
 from tidegate.training.runs import Runs
+from tidegate.training.training_recipe import TrainingRecipe
+
+NUM_ROWS = 200
+ROWS = slice(0, NUM_ROWS)
 
 
-def with_training(recipe: Recipe, **changes: object) -> Recipe:
-    training = {"batch_size": 4, "run_chunks": 2, "chunk_steps": 10, **changes}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
+def runs(num_rows: int = NUM_ROWS, **plan: float) -> Runs:
+    """Of a series whose value is the row's number."""
+    values = np.arange(num_rows + 50, dtype=np.float32)
+    times = np.datetime64("2020-01-01", "us") + np.arange(len(values)) * np.timedelta64(1, "D")
+    series = Series(times, values[:, None], values, np.ones(len(values), np.bool_), sha256="")
+    keys = {"batch_size": 8, "run_chunks": 2, "chunk_steps": 5} | plan
+    recipe = TrainingRecipe.model_validate(keys)
+    return Runs(series, slice(0, num_rows), 3, recipe, torch.device("cpu"))
 
 
-def test_chunks_follow_one_another_and_bring_their_futures() -> None:
-    recipe = with_training(small_recipe("basic"))
-    series, split = small_series(recipe)
-
-    first, second = Runs(series, split.train, recipe).draw().chunks()
-
-    rows = np.concatenate([first[0], second[0]], 1)
-    for run in rows:
-        start = int(np.flatnonzero((series.values == run[0]).all(1))[0])
-        assert np.array_equal(series.values[start : start + 20], run)
-    assert torch.equal(first[1][:, :-1, 0], first[0][:, 1:, 0])  # the next step's target
-    assert first[2].all()
+def rows_of_epoch(drawn: Runs) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """The rows that each run reads in the next epoch, [B, run_steps]."""
+    drawn.begin_epoch()
+    return np.concatenate([chunk.values[..., 0].numpy() for chunk in drawn.chunks()], 1)
 
 
-def test_each_epoch_draws_other_rows_and_each_seed_too() -> None:
-    recipe = with_training(small_recipe("basic"))
-    series, split = small_series(recipe)
-    runs = Runs(series, split.train, recipe)
+def test_a_run_reads_rows_that_follow_each_other() -> None:
+    found = rows_of_epoch(runs())
 
-    one, other = runs.draw().values, runs.draw().values
-    again = Runs(series, split.train, recipe).draw().values
-    else_seeded = Runs(series, split.train, with_training(recipe, seed=2)).draw().values
-
-    assert not torch.equal(one, other)
-    assert torch.equal(one, again)
-    assert not torch.equal(one, else_seeded)
+    assert found.shape == (8, 10)
+    np.testing.assert_array_equal(np.diff(found, axis=1), 1)
+    assert len(set(found[:, 0])) > 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_warm_run_begins_with_what_it_would_remember(kind: str) -> None:
-    recipe = with_training(small_recipe(kind), cold_share=0.5)
-    series, split = small_series(recipe)
-    network = build_network(recipe, series, split).eval()
-    epoch = Runs(series, split.train, recipe).draw()
+def test_a_future_is_what_comes_after_its_row_and_lies_in_the_split() -> None:
+    drawn = runs(num_rows=10, batch_size=2)
+    drawn.begin_epoch()
 
-    with torch.no_grad():
-        states = epoch.begin(network)
-        seen = network.make(epoch.history, *network.initial_state(2)).states
+    *_, last = drawn.chunks()
 
-    for pair, state, cold, warm in zip(
-        network.state_pairs(), states, network.initial_state(2), seen, strict=True
-    ):
-        axis = pair.batch_axis or 0
-        assert state.shape[axis] == 4
-        assert torch.equal(state.narrow(axis, 0, 2), cold), pair.input_name
-        begins_anew = pair.input_name in ("h", "c", "expected", "expects")
-        torch.testing.assert_close(state.narrow(axis, 2, 2), cold if begins_anew else warm)
+    assert last.future[0, 0].tolist() == [6, 7, 8]
+    assert last.counts[0].tolist() == [
+        [True] * 3,
+        [True] * 3,
+        [True, True, False],
+        [True, False, False],
+        [False] * 3,
+    ]
 
 
-def test_the_history_of_a_warm_run_is_the_rows_before_it() -> None:
-    recipe = with_training(small_recipe("linear"), cold_share=0.1, batch_size=64)
-    series, split = small_series(recipe)
-
-    epoch = Runs(series, split.train, recipe).draw()
-
-    whole = torch.cat([epoch.history, epoch.values[epoch.num_cold :]], 1).numpy()
-    assert (epoch.num_cold, len(whole)) == (7, 57)
-    for run in whole:
-        start = int(np.flatnonzero((series.values == run[0]).all(1))[0])
-        assert np.array_equal(series.values[start : start + len(run)], run)
+def test_all_begin_anew_in_the_first_epoch() -> None:
+    assert runs(cold_share=0.0).begin_epoch().all()
 
 
-def test_all_runs_start_cold_unless_a_recipe_says_otherwise() -> None:
-    recipe = with_training(small_recipe("linear"))
-    series, split = small_series(recipe)
-    network = build_network(recipe, series, split)
+def test_with_a_share_of_one_all_begin_anew_in_every_epoch() -> None:
+    drawn = runs(cold_share=1.0)
+    first = rows_of_epoch(drawn)
 
-    states = Runs(series, split.train, recipe).draw().begin(network)
+    is_cold = drawn.begin_epoch()
 
-    assert not any(s.any() for s in states)
+    assert is_cold.all()
+    assert (next(drawn.chunks()).values[:, 0, 0].numpy() != first[:, -1] + 1).any()
+
+
+def test_runs_take_turns_to_begin_anew_and_the_others_go_on() -> None:
+    drawn = runs(num_rows=10_000, cold_share=0.25)
+    before, turns = rows_of_epoch(drawn), []
+
+    for _ in range(4):
+        is_cold = drawn.begin_epoch()
+        turns.append(is_cold)
+        found = np.concatenate([chunk.values[..., 0].numpy() for chunk in drawn.chunks()], 1)
+        np.testing.assert_array_equal(found[~is_cold, 0], before[~is_cold, -1] + 1)
+        before = found
+
+    assert [turn.sum() for turn in turns] == [2, 2, 2, 2]
+    assert np.logical_or.reduce(turns).all()
+
+
+def test_a_run_without_enough_rows_before_it_begins_anew() -> None:
+    drawn = runs(cold_share=0.0)
+    num_cold = 0
+    before = rows_of_epoch(drawn)
+
+    for _ in range(NUM_ROWS // 10):
+        is_cold = drawn.begin_epoch()
+        np.testing.assert_array_equal(is_cold, before[:, -1] + 10 >= NUM_ROWS)
+        before = np.concatenate([chunk.values[..., 0].numpy() for chunk in drawn.chunks()], 1)
+        num_cold += is_cold.sum()
+
+    assert num_cold >= 8
+
+
+def test_runs_go_on_from_a_snapshot_as_if_nothing_had_been() -> None:
+    drawn = runs(cold_share=0.5)
+    rows_of_epoch(drawn)
+    kept = drawn.snapshot()
+    expected = [rows_of_epoch(drawn) for _ in range(3)]
+
+    other = runs(cold_share=0.5)
+    other.restore(kept)
+
+    np.testing.assert_array_equal([rows_of_epoch(other) for _ in range(3)], expected)

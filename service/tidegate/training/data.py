@@ -1,8 +1,9 @@
 """The series that a recipe names, read by the same time rules as the client's and the CLI's.
 
 A series has steps, as a session has: those that fill gaps are among them, and rows that the rules drop are
-not. In what follows a row is a step of the series. Rows are split by time: what comes first is trained on, then validation, then the held-out rows. A
-forecast belongs to a split when both the row it is made at and the row it speaks of lie in it.
+not. In what follows a row is a step of the series. Rows are split by time: what comes first is trained on,
+then validation, then the held-out rows. A forecast belongs to a split when both the row it is made at and
+the row it speaks of lie in it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tidegate.model.manifest import BATCH, TIME, InputSpec
 from tidegate.model.rows import RowReader
 from tidegate.model.steps import Steps
 from tidegate.tensor import Array, BoolArray, DType
-from tidegate.training.recipe import DataRecipe, Recipe
+from tidegate.training.data_recipe import DataRecipe
+from tidegate.training.recipe import Recipe
 
 INPUT_NAME = "x"
 
@@ -31,7 +33,7 @@ class Series:
     """A series as the model sees it.
 
     Attributes:
-        days: Day of each row in the rules' time zone, [N], datetime64[D].
+        times: Of the rows, in UTC, [N], datetime64[us].
         values: Raw values with missing ones filled, or NaN where the rules mask them; the recipe's columns,
             then the calendar, [N, F], float32.
         target: The column that is forecast, [N], or the columns, [N, M] where there are several; float32.
@@ -41,7 +43,7 @@ class Series:
         num_dropped: Rows of the file that were dropped, because their times repeat or go back.
     """
 
-    days: Array
+    times: Array
     values: Array
     target: Array
     observed: BoolArray
@@ -49,9 +51,9 @@ class Series:
     num_filled: int = 0
     num_dropped: int = 0
 
-    def rows_from(self, day: dt.date) -> int:
-        """Number of rows before a day."""
-        return int(np.searchsorted(self.days, np.datetime64(day)))
+    def rows_before(self, time: dt.datetime) -> int:
+        """Number of rows before a time in UTC."""
+        return int(np.searchsorted(self.times, _utc64(time)))
 
     def futures(self, horizons: int, rows: slice) -> tuple[Array, BoolArray]:
         """What the forecasts made at `rows` speak of.
@@ -127,9 +129,8 @@ def read_series(path: Path, data: DataRecipe) -> Series:
     observed = np.concatenate(
         [np.empty((0, len(data.targets)), np.bool_), *(_measured(r, data.targets) for r in rows)]
     )
-    zone = data.time.zone
     return Series(
-        days=np.array([t.astimezone(zone).date() for r in rows for t in r.times], "datetime64[D]"),
+        times=np.array([_utc64(t) for r in rows for t in r.times], "datetime64[us]"),
         values=values,
         target=_without_axis_of_one(values[:, data.target_positions]),
         observed=_without_axis_of_one(observed),
@@ -137,6 +138,10 @@ def read_series(path: Path, data: DataRecipe) -> Series:
         num_filled=reader.num_filled,
         num_dropped=reader.num_dropped,
     )
+
+
+def _utc64(time: dt.datetime) -> np.datetime64:
+    return np.datetime64(time.replace(tzinfo=None), "us")
 
 
 def _measured(steps: Steps, targets: Sequence[str]) -> BoolArray:
@@ -156,14 +161,12 @@ def split_series(series: Series, recipe: Recipe) -> Split:
     Raises:
         ConfigError: A part is too short for the longest lag and horizon.
     """
-    validation = series.rows_from(recipe.data.validation_from)
-    test = series.rows_from(recipe.data.test_from)
-    parts = Split(slice(0, validation), slice(validation, test), slice(test, len(series.target)))
-    horizon = recipe.forecast.max_horizon_steps
-    run = recipe.training.run_chunks * recipe.training.chunk_steps
+    data, horizon = recipe.data, recipe.forecast.max_horizon_steps
+    validation, test = series.rows_before(data.validation_begin), series.rows_before(data.test_begin)
+    end = len(series.target) if data.test_end is None else series.rows_before(data.test_end)
+    parts = Split(slice(0, validation), slice(validation, test), slice(test, end))
     needed = {
-        "train": (max if recipe.training.cold_share == 1 else sum)((recipe.network.reach_steps, run))
-        + horizon,
+        "train": max(recipe.network.reach_steps, recipe.training.run_steps) + horizon,
         "validation": horizon + 1,
         "test": horizon + 1,
     }

@@ -6,11 +6,10 @@ misspelt option never silently takes its default.
 
 from __future__ import annotations
 
-import datetime as dt
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -20,80 +19,11 @@ from pydantic import (
 
 from tidegate.config import first_problem
 from tidegate.errors import ConfigError
-from tidegate.model.manifest import ModelName, TimeRules, VersionNumber
-from tidegate.training.network_recipe import Count, NetworkRecipe, Positive, RecipePart
-
-
-class Column(RecipePart):
-    """A column that the network sees."""
-
-    name: Annotated[str, Field(min_length=1)]
-
-    unit: str = ""
-    """For people; nothing is converted."""
-
-
-class DataRecipe(RecipePart):
-    """Where the series comes from and how it becomes steps."""
-
-    file: str
-    """CSV file, relative to the recipe."""
-
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-    """What the network sees at each step, in order."""
-
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The columns that are forecast, some of `columns`; for a single one `target = "name"` will do."""
-
-    time: TimeRules
-    """Goes into the manifest as it is; `column` is required here."""
-
-    validation_from: dt.date
-    """First day of the validation split; everything before it is trained on."""
-
-    test_from: dt.date
-    """First day of the held-out split, which is looked at once, after training."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _single_target(cls, keys: Any) -> Any:
-        if not isinstance(keys, dict) or "target" not in keys:
-            return keys
-        if "targets" in keys:
-            raise ValueError("target: expected either target or targets, got both")
-        return {name: value for name, value in keys.items() if name != "target"} | {
-            "targets": [keys["target"]]
-        }
-
-    @model_validator(mode="after")
-    def _fits(self) -> DataRecipe:
-        names = [c.name for c in self.columns]
-        computed = self.time.computed_features & set(names)
-        if computed:
-            raise ValueError(f"columns: {min(computed)!r} is computed from the calendar, and no column")
-        if len(set(names)) != len(names):
-            raise ValueError(f"columns: names must differ, got {names}")
-        for target in self.targets:
-            if target not in names:
-                raise ValueError(f"targets: expected one of {names}, got {target!r}")
-        if len(set(self.targets)) != len(self.targets):
-            raise ValueError(f"targets: names must differ, got {list(self.targets)}")
-        if not self.time.column:
-            raise ValueError("time.column: required, because the split is by time")
-        if self.test_from <= self.validation_from:
-            raise ValueError(f"test_from: expected a day after {self.validation_from}, got {self.test_from}")
-        return self
-
-    @property
-    def target_positions(self) -> tuple[int, ...]:
-        """Where the targets stand among the columns."""
-        names = [c.name for c in self.columns]
-        return tuple(names.index(target) for target in self.targets)
-
-    @property
-    def target_units(self) -> tuple[str, ...]:
-        """What the targets are measured in."""
-        return tuple(self.columns[position].unit for position in self.target_positions)
+from tidegate.model.manifest import ModelName, VersionNumber
+from tidegate.training.data_recipe import DataRecipe
+from tidegate.training.network_recipe import NetworkRecipe
+from tidegate.training.recipe_types import Count, Positive, RecipePart
+from tidegate.training.training_recipe import TrainingRecipe
 
 
 class ForecastRecipe(RecipePart):
@@ -135,47 +65,6 @@ class AnomalyRecipe(RecipePart):
 
     smallest_width: Positive = 0.001
     """Quantiles closer than this share of the usual change count as so far apart."""
-
-
-class TrainingRecipe(RecipePart):
-    """How the weights are found: AdamW on the quantile loss, truncated back-propagation through time."""
-
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
-
-    optimiser: Literal["adamw"] = "adamw"
-
-    learning_rate: Positive = 0.003
-    """Falls to a hundredth of this along a cosine."""
-
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Share of each weight taken off per step, times the learning rate."""
-
-    max_gradient_norm: Positive = 1.0
-    """Longer gradients are clipped to this."""
-
-    error_unit: Literal["change", "column"] = "change"
-    """What the loss measures errors in. "change": the usual change of each target to each horizon, in the
-    session's own unit where it has one, so that targets and sessions count alike. "column": the standard
-    deviation of each target's column, so that what varies more within it counts more; horizons count alike
-    in both."""
-
-    max_epochs: Count = 100
-
-    patience_epochs: Count = 30
-    """Stop when the validation loss has not fallen for so many epochs; the best weights are kept."""
-
-    batch_size: Count = 16
-    """Runs side by side, each from a random row on."""
-
-    cold_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the runs that start as new sessions do. The others remember the rows before, so far as lags,
-    windows and scales reach; their cells begin anew all the same."""
-
-    run_chunks: Count = 8
-    """Chunks of one run; the state is handed from each to the next."""
-
-    chunk_steps: Count = 52
-    """Steps that the gradient reaches back."""
 
 
 class Recipe(RecipePart):

@@ -1,84 +1,95 @@
-"""What an epoch of training looks at: long runs side by side, through the training rows from random places.
+"""The training rows as runs, side by side: where each begins, and what it reads in each epoch.
 
-Some runs start cold, as new sessions do. The others start with what they would remember if they had seen
-the rows before, so that windows and scales are as they are in an old session; the cells always begin anew.
+A run that begins anew is cold, as a new session is: nothing of it is carried. The others go on at the row
+where they stopped, and whoever trains carries their states, so that states grow as old as a session's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tidegate.tensor import BoolArray
 from tidegate.training.data import Series
-from tidegate.training.networks import Forecaster
-from tidegate.training.recipe import Recipe
+from tidegate.training.training_recipe import TrainingRecipe
 
 
-class Runs:
-    """Draws the runs of each epoch from the recipe's seed."""
-
-    def __init__(self, series: Series, rows: slice, recipe: Recipe) -> None:
-        """Take the training rows of a series."""
-        self._future, self._counts = series.futures(recipe.num_horizons, rows)
-        self._values = series.values[rows]
-        self._plan = recipe.training
-        self._memory_steps = recipe.network.reach_steps
-        self._random = np.random.default_rng(recipe.training.seed)
-
-    def draw(self) -> Epoch:
-        """The runs of the next epoch."""
-        plan = self._plan
-        last_start = len(self._values) - plan.run_chunks * plan.chunk_steps
-        starts = self._random.integers(0, last_start + 1, plan.batch_size)
-        num_cold = math.ceil(plan.cold_share * plan.batch_size)
-        starts[num_cold:] = np.maximum(starts[num_cold:], self._memory_steps)
-        before = starts[num_cold:, None] + np.arange(-self._memory_steps, 0)
-        rows = starts[:, None] + np.arange(plan.run_chunks * plan.chunk_steps)
-        return Epoch(
-            num_cold=num_cold,
-            history=torch.from_numpy(self._values[before]),
-            values=torch.from_numpy(self._values[rows]),
-            future=torch.from_numpy(self._future[rows]),
-            counts=torch.from_numpy(self._counts[rows]),
-            chunk_steps=plan.chunk_steps,
-        )
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Runs side by side, B of them, the cold ones first.
+class Chunk(NamedTuple):
+    """The next rows of each run.
 
     Attributes:
-        num_cold: Runs that start cold.
-        history: The steps before the others, [B - num_cold, R, F].
-        values: [B, N, F].
-        future: [B, N, K] or, for several targets, [B, N, M, K].
+        values: [B, T, F].
+        future: What forecasts made there speak of, [B, T, K] or [B, T, M, K].
         counts: Which futures count, in the same shape.
-        chunk_steps: Length of a chunk.
     """
 
-    num_cold: int
-    history: Tensor
     values: Tensor
     future: Tensor
     counts: Tensor
-    chunk_steps: int
 
-    def begin(self, network: Forecaster) -> tuple[Tensor, ...]:
-        """The states before the first chunk."""
-        cold = network.initial_state(self.num_cold)
-        if not len(self.history):
-            return cold
-        warm = network.warm_state(self.history)
-        axes = [pair.batch_axis or 0 for pair in network.state_pairs()]
-        return tuple(torch.cat(both, axis) for *both, axis in zip(cold, warm, axes, strict=True))
 
-    def chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Values, futures and which of them count, [B, T, ...] each, chunk after chunk."""
-        parts = (torch.split(t, self.chunk_steps, 1) for t in (self.values, self.future, self.counts))
-        yield from zip(*parts, strict=True)
+class Runs:
+    """Draws the runs of each epoch. Everything that decides on the next one is in `snapshot`."""
+
+    def __init__(
+        self, series: Series, rows: slice, num_horizons: int, plan: TrainingRecipe, device: torch.device
+    ) -> None:
+        """Place every run behind the end, so that all begin anew.
+
+        Args:
+            series: The data.
+            rows: The training split; at least `plan.run_steps` rows.
+            num_horizons: Steps that each forecast reaches ahead, K.
+            plan: Sizes, seed and the share of runs that begin anew.
+            device: Takes the rows.
+        """
+        future, counts = series.futures(num_horizons, rows)
+        self._values = torch.from_numpy(series.values[rows]).to(device)
+        self._future = torch.from_numpy(future).to(device)
+        self._counts = torch.from_numpy(counts).to(device)
+        self._plan = plan
+        self._num_begun = round(plan.cold_share * plan.batch_size)
+        self._last_start = len(self._values) - plan.run_steps
+        self._random = np.random.default_rng(plan.seed)
+        self._next_rows = np.full(plan.batch_size, len(self._values))
+        self._turn = 0
+
+    def begin_epoch(self) -> BoolArray:
+        """Begin some runs anew: those whose turn it is, and those that are at the end of the rows.
+
+        Returns:
+            Which are cold now, [B].
+        """
+        size = self._plan.batch_size
+        starts = self._random.integers(0, self._last_start + 1, size)
+        is_their_turn = (np.arange(size) - self._turn) % size < self._num_begun
+        is_cold: BoolArray = is_their_turn | (self._next_rows > self._last_start)
+        self._turn = (self._turn + self._num_begun) % size
+        self._next_rows = np.where(is_cold, starts, self._next_rows)
+        return is_cold
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The rows of an epoch, chunk after chunk."""
+        for _ in range(self._plan.run_chunks):
+            rows = torch.from_numpy(self._next_rows[:, None] + np.arange(self._plan.chunk_steps))
+            self._next_rows = self._next_rows + self._plan.chunk_steps
+            rows = rows.to(self._values.device)
+            yield Chunk(self._values[rows], self._future[rows], self._counts[rows])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Between two epochs: what `restore` needs."""
+        return {
+            "random": self._random.bit_generator.state,
+            "next_rows": self._next_rows.tolist(),
+            "turn": self._turn,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot of runs through the same rows by the same plan."""
+        self._random.bit_generator.state = snapshot["random"]
+        self._next_rows = np.array(snapshot["next_rows"])
+        self._turn = snapshot["turn"]

@@ -1,54 +1,67 @@
-"""Finding the weights: truncated back-propagation through time on the quantile loss.
+"""Training as one piece: from a recipe and its series to a network, resumed where it was interrupted.
 
-Each epoch is one batch of long runs (runs.py). A run goes on for several chunks; the state is handed from
-chunk to chunk, the gradient is not. So the network learns both to live with an old state and to do without
-one. Everything is drawn from the recipe's
-seed and computed on one thread: the same recipe gives the same bytes on the same machine.
+Everything is drawn from the recipe's seed and computed on one thread: on the CPU the same recipe gives the
+same bytes on the same machine, however often it was interrupted on the way.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from tidegate.tensor import Array
 from tidegate.training.building import build_network
 from tidegate.training.calibrating import calibrate_anomaly, calibrate_widths
+from tidegate.training.checkpoints import Checkpoints
 from tidegate.training.data import Series, Split
+from tidegate.training.devices import pick_device, reproducible
+from tidegate.training.epoch_log import Epoch, EpochLog
+from tidegate.training.fitting import Fit
+from tidegate.training.forecasting import forecast_rows
 from tidegate.training.networks import Forecaster
-from tidegate.training.recipe import Recipe, TrainingRecipe
-from tidegate.training.runs import Runs
+from tidegate.training.recipe import Recipe
 
-BLOCK_STEPS = 1024
-"""Steps of a long series that are run at once, for the memory that their windows take."""
+
+def _ignore(_: object) -> None:
+    pass
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training run stands after an epoch.
+class Watcher:
+    """Is told how a run goes; an exception that it raises interrupts the run.
 
     Attributes:
-        epoch: Epochs done.
-        train_loss: Quantile loss of the epoch, in standard deviations of the change to each horizon.
-        validation_loss: The same on the validation split.
-        best_loss: Lowest validation loss so far.
+        begun: Called with the epochs that were done before: none, or those of the run that is resumed.
+        epoch_done: Called after every epoch, when it can be resumed from.
+        notice: Called with what someone should know who expected something else.
     """
 
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    best_loss: float
+    begun: Callable[[Sequence[Epoch]], None] = _ignore
+    epoch_done: Callable[[Epoch], None] = _ignore
+    notice: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a run leaves on the disk while it goes on.
+
+    Attributes:
+        checkpoints: To resume it from.
+        log: To look at.
+    """
+
+    checkpoints: Checkpoints
+    log: EpochLog
 
 
 def train(
-    recipe: Recipe, series: Series, split: Split, report: Callable[[Progress], None] = lambda _: None
+    recipe: Recipe,
+    series: Series,
+    split: Split,
+    *,
+    watcher: Watcher | None = None,
+    records: Records | None = None,
 ) -> Forecaster:
     """Train the network that a recipe describes.
 
@@ -56,17 +69,23 @@ def train(
         recipe: What to build and how to train it.
         series: The data; rows of the test split are not touched.
         split: Its parts.
-        report: Called after every epoch.
+        watcher: Is told of every epoch.
+        records: Where the run is kept, and resumed from if it was begun before; None: nowhere.
 
     Returns:
-        The network with the weights that did best on the validation split.
+        The network with the weights that did best on the validation split, on the CPU.
+
+    Raises:
+        ConfigError: There is no such device, the loss is no number any more, or a record cannot be written.
     """
-    with _one_reproducible_thread():
+    device = pick_device(recipe.training.device)
+    with reproducible(device):
         torch.manual_seed(recipe.training.seed)
-        network = build_network(recipe, series, split)
-        _fit(network, recipe, series, split, report)
-        _calibrate(network.eval(), recipe, series, split)
-    return network.eval()
+        fit = Fit(build_network(recipe, series, split), recipe, series, split, device)
+        _run(fit, watcher or Watcher(), records)
+        network = fit.best_network()
+        _calibrate(network, recipe, series, split)
+    return network
 
 
 def _calibrate(network: Forecaster, recipe: Recipe, series: Series, split: Split) -> None:
@@ -78,106 +97,27 @@ def _calibrate(network: Forecaster, recipe: Recipe, series: Series, split: Split
         calibrate_anomaly(network, forecast_rows(network, series, rows), series, rows)
 
 
-def forecast_rows(network: Forecaster, series: Series, rows: slice) -> Array:
-    """Quantiles made at each of `rows` by a session that began at row 0.
-
-    Returns:
-        [rows, K, Q] or, for several targets, [rows, M, K, Q], float32.
-    """
-    forecasts: Array = _made(network, series, rows)[0].numpy()
-    return forecasts
-
-
-def _made(network: Forecaster, series: Series, rows: slice) -> tuple[Tensor, Tensor]:
-    """Forecasts and the unit of errors at each of `rows`, from a session begun at row 0."""
-    found = []
-    state = network.initial_state(1)
-    with torch.no_grad():
-        for x in torch.split(torch.from_numpy(series.values[None, : rows.stop]), BLOCK_STEPS, 1):
-            made = network.make(x, *state)
-            state = made.states
-            unit = made.unit.expand(made.trained.shape[:-1])
-            found.append((made.outputs[0][0], unit[0]))
-    forecasts, units = (torch.cat(parts)[rows.start :] for parts in zip(*found, strict=True))
-    return forecasts, units
+def _run(fit: Fit, watcher: Watcher, records: Records | None) -> None:
+    if records is not None:
+        _resume(fit, watcher, records.checkpoints)
+        records.log.begin(fit.epochs)
+    watcher.begun(fit.epochs)
+    while not fit.is_done:
+        epoch = fit.run_epoch()
+        if records is not None:
+            records.checkpoints.save(fit.snapshot())
+            records.log.append(epoch)
+        watcher.epoch_done(epoch)
 
 
-def quantile_loss(forecasts: Tensor, future: Tensor, counts: Tensor, levels: Tensor, unit: Tensor) -> Tensor:
-    """Mean pinball loss over the futures that count.
-
-    Args:
-        forecasts: Quantiles, [..., K, Q].
-        future: What happened, [..., K].
-        counts: Which futures count, [..., K], bool.
-        levels: Quantile levels, [Q].
-        unit: What an error is measured in; broadcasts to the futures.
-    """
-    error = (future[..., None] - forecasts) / unit[..., None]
-    loss = torch.maximum(levels * error, (levels - 1) * error).sum(-1)
-    return (loss * counts).sum() / counts.sum().clamp(min=1)
-
-
-def _fit(
-    network: Forecaster, recipe: Recipe, series: Series, split: Split, report: Callable[[Progress], None]
-) -> None:
-    plan = recipe.training
-    runs = Runs(series, split.train, recipe)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    levels = torch.tensor(recipe.forecast.quantile_levels)
-    best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(network.state_dict()), 0
-    for epoch in range(plan.max_epochs):
-        optimiser.param_groups[0]["lr"] = _learning_rate(plan, epoch)
-        train_loss = _train_epoch(network, optimiser, runs, levels, plan)
-        loss = _validation_loss(network, series, split.validation, levels)
-        if loss < best_loss:
-            best_loss, best_weights, best_epoch = loss, copy.deepcopy(network.state_dict()), epoch
-        report(Progress(epoch + 1, train_loss, loss, best_loss))
-        if epoch - best_epoch >= plan.patience_epochs:
-            break
-    network.load_state_dict(best_weights)
-
-
-def _train_epoch(
-    network: Forecaster, optimiser: torch.optim.Optimizer, runs: Runs, levels: Tensor, plan: TrainingRecipe
-) -> float:
-    network.train()
-    epoch = runs.draw()
-    state = epoch.begin(network)
-    losses = []
-    for values, future, counts in epoch.chunks():
-        made = network.make(values, *state)
-        loss = quantile_loss(made.trained, future, counts, levels, made.unit)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), plan.max_gradient_norm)
-        optimiser.step()
-        state = tuple(s.detach() for s in made.states)
-        losses.append(loss.item())
-    return float(np.mean(losses))
-
-
-def _validation_loss(network: Forecaster, series: Series, rows: slice, levels: Tensor) -> float:
-    network.eval()
-    forecasts, unit = _made(network, series, rows)
-    future, counts = (torch.from_numpy(a) for a in series.futures(forecasts.shape[-2], rows))
-    return quantile_loss(forecasts, future, counts, levels, unit).item()
-
-
-def _learning_rate(plan: TrainingRecipe, epoch: int) -> float:
-    final = plan.learning_rate / 100
-    return final + (plan.learning_rate - final) * (1 + math.cos(math.pi * epoch / plan.max_epochs)) / 2
-
-
-@contextmanager
-def _one_reproducible_thread() -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    # As ONNX Runtime sets it for the thread that opens its first session: otherwise the second training
-    # of a process would round other numbers to zero than the first.
-    torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+def _resume(fit: Fit, watcher: Watcher, checkpoints: Checkpoints) -> None:
+    checkpoint = checkpoints.load()
+    if checkpoint is not None:
+        fit.restore(checkpoint)
+    elif checkpoints.path.exists():
+        watcher.notice(f"{checkpoints.path} is damaged: training begins anew")
+    elif checkpoints.num_others:
+        watcher.notice(
+            f"{checkpoints.folder} holds an interrupted training by another recipe, other data or another version "
+            "of the code: training begins anew, and that one is kept until this version is made"
+        )

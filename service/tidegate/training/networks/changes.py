@@ -44,11 +44,6 @@ class Changes(nn.Module):
             Carried("seen", (BATCH, self.num_remembered, 1)),
         )
 
-    def remembered(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The states of sessions whose newest values these are, [B, T, C], of which there are at least L."""
-        recent = x[:, -self.num_remembered :]
-        return recent, torch.ones_like(recent[..., :1])
-
     def forward(
         self, x: Tensor, recent: Tensor, seen: Tensor, unit: Tensor | None = None
     ) -> tuple[Tensor, ...]:

@@ -144,23 +144,6 @@ class Forecaster(nn.Module):
         """Nothing seen yet."""
         return tuple(state.start(batch) for state in self.carried)
 
-    def warm_state(self, history: Tensor) -> tuple[Tensor, ...]:
-        """The state of sessions that have seen these steps, but for the cells, which begin anew.
-
-        Args:
-            history: The newest steps, at least as many as are remembered, [B, T, F].
-        """
-        values, _ = self._parted(history)
-        is_missing = None
-        start = self.initial_state(len(history))
-        carry = _Carry(self._carriers, start)
-        if self.missing is not None:
-            values, is_missing, _ = carry(self.missing, values)
-        if not isinstance(self.unit, FixedUnit | None):
-            carry(self.unit, values, is_missing)
-        begun = (*carry.after, *self.changes.remembered(values))
-        return *begun, *start[len(begun) :]
-
     def state_pairs(self) -> tuple[StatePair, ...]:
         """As the manifest has them."""
         return tuple(state.pair() for state in self.carried)
