@@ -6,6 +6,8 @@ PROTO_BIN := .venv-proto/bin
 PROTOS := $(wildcard proto/tidegate/*/*.proto)
 SERVICE_PROTOS := proto/tidegate/v1/model.proto proto/tidegate/v1/session.proto proto/tidegate/oip/open_inference.proto
 PYTEST_OPTIONS ?=
+# Tests wait for processes about half of the time. Those of a file share what it sets up, so they stay together.
+PARALLEL := -n 3 --dist loadfile
 
 .PHONY: help setup demo test test-fast test-node check bench bench-full proto proto-check docs image clean
 
@@ -41,10 +43,10 @@ demo: $(VENV)/.serve-stamp ## Start a server, stream a real series through it, d
 	$(BIN)/python examples/demo.py
 
 test: check test-node .venv-interop/.stamp ## Everything: the checks, then all tests
-	$(BIN)/python -m pytest -m 'not node' $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m 'not node' $(PARALLEL) $(PYTEST_OPTIONS)
 
 test-fast: $(VENV)/.dev-stamp .venv-interop/.stamp ## The tests for daily work
-	$(BIN)/python -m pytest -m 'not slow and not node' $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m 'not slow and not node' $(PARALLEL) $(PYTEST_OPTIONS)
 
 test-node: $(VENV)/.dev-stamp ## What node's gRPC and buf make of the server (skips without node and npm)
 	$(BIN)/python -m pytest -m node tests/interop/node $(PYTEST_OPTIONS)

@@ -70,6 +70,32 @@ def test_a_folder_and_a_file_are_taken_as_they_are(evaluate: Evaluate, tmp_path:
     assert len(figures["at"]["mae"]) == 26
 
 
+def test_several_packages_are_told_by_mean_and_spread(evaluate: Evaluate, tmp_path: Path) -> None:
+    models, data = tmp_path / "models", tmp_path / "plain.csv"
+    repeating_package(models, ("a",), 2)
+    repeating_package(models, ("a",), 2, version="2", anomaly=True)
+    repeating_package(models, ("a",), 2, version="3")
+    data.write_text("a\n" + "".join(f"{k % 7}\n" for k in range(50)))
+
+    one = evaluate("repeating/1", data, "--models", models)
+    both = evaluate("repeating/1", data, "--with", "repeating/3", "--models", models)
+    other = evaluate("repeating/1", data, "--with", "repeating/2", "--models", models)
+    drawn = evaluate(
+        "repeating/1", data, "--with", "repeating/3", "--models", models, "--png", tmp_path / "p"
+    )
+
+    assert "model     repeating/1, repeating/3\n" in both[2]
+    assert rows_of(both[1], "Means of 2 packages. Averages from 1 up") == rows_of(
+        one[1], "Averages from 1 up"
+    )
+    assert [row["MSE"] for row in rows_of(both[1], "Their spread")] == ["0", "0"]
+    assert other[0] == 1
+    assert "anomaly: expected repeating/2 to forecast the same" in other[2]
+    assert drawn[0] == 2
+    assert "--png draws one package: leave out --with" in drawn[2]
+    assert not (tmp_path / "p").exists()
+
+
 def test_rows_can_be_chosen_by_time(evaluate: Evaluate) -> None:
     code, out, _ = evaluate(
         MODELS / "co2-weekly", DATA, "--from", "1999-01-01", "--until", "2000-01-01", "--json", "-"

@@ -86,7 +86,8 @@ def test_sessions_are_listed_shown_and_closed(small_server: ServerProcess) -> No
     gone = tidegate("sessions", "show", session_id, "--address", address)
 
     [row] = [line.split() for line in listed.stdout.splitlines() if line.startswith(session_id)]
-    assert row[1:5] == ["decay/1", "detached", "3", "0"]
+    assert row[1:4] == ["decay/1", "detached", "3"]
+    assert row[4] in ("0", "3")  # the store may have it by now
     assert "next step     3\n" in shown.stdout
     assert closed.stdout == f"{session_id}: ended after 3 steps\n"
     assert (gone.returncode, len(gone.stderr.splitlines())) == (1, 1)

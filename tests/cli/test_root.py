@@ -102,6 +102,7 @@ def test_ctrl_c_exits_as_shells_expect() -> None:
         "from tidegate.cli import root\n"
         "@click.command\n"
         "def wait(): signal.raise_signal(signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells ignore it in background jobs
         "sys.modules['waiting'] = types.SimpleNamespace(wait=wait)\n"
         "root.COMMANDS['wait'] = root.Target('waiting', 'wait', 'Wait.')\n"
         "root.main(['wait'])"

@@ -28,8 +28,8 @@ class Course:
         id: Of the sequence.
         x: Its inputs, [steps, features].
         firsts: Where each of its requests begins, and at last where the last one ends.
-        counts: Its client says in each request which step is next; else it gives every request an id, and repeats
-            the last one if it does not know what became of it.
+        counts: Its client says in each request which step is next, and gives it an id that it never uses again; else
+            a request that is sent again, because nobody knows what became of it, has the id that it had.
         answers: What was answered, by step; what was answered twice was the same.
     """
 
@@ -39,6 +39,7 @@ class Course:
     counts: bool
     answers: dict[int, Floats] = field(default_factory=dict)
     _next: int = 0
+    _num_sent: int = 0
     _says_step: bool = False
     _end_was_sent: bool = False
 
@@ -115,10 +116,11 @@ class Course:
     def _request(self, number: int) -> pb.ModelInferRequest:
         first, end = self.firsts[number : number + 2]
         says_step, self._says_step = self.counts or self._says_step, False
+        self._num_sent += 1
         return request(
             self.x[first:end],
             sequence=self.id,
-            request_id="" if self.counts else f"{self.id} {first}",
+            request_id=f"{self.id} {self._num_sent if self.counts else first}",
             start=number == 0,
             end=number == self.num_requests - 1,
             step=first if says_step else None,

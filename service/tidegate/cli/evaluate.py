@@ -32,6 +32,13 @@ STDOUT = "-"
 @click.argument("package")
 @click.argument("data", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
+    "--with",
+    "others",
+    metavar="PACKAGE",
+    multiple=True,
+    help="Evaluate this package too and show the mean, and the spread; can be repeated.",
+)
+@click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("models"),
@@ -55,6 +62,7 @@ STDOUT = "-"
 def evaluate(
     package: str,
     data: Path | None,
+    others: tuple[str, ...],
     models: Path,
     json_path: str | None,
     png_folder: Path | None,
@@ -67,15 +75,21 @@ def evaluate(
     the session is as old as a served one. Those between --from and --until are scored: the held-out rows, if the
     package has a recipe and nothing else is said. The naive forecasts repeat the last value, and the value
     at the same place of the last season.
+
+    Packages of one recipe that were trained with several seeds are told together by --with.
     """
+    if png_folder is not None and others:
+        raise click.UsageError("--png draws one package: leave out --with")
     if png_folder is not None:
         # Before any work is done: the drawing library comes with an extra.
         from tidegate.cli.evaluation_pictures import draw_all
     from tidegate.evaluation.figures import json_figures
+    from tidegate.evaluation.several import joined_figures
 
-    read = open_package(package, models)
-    found = _evaluated(read, data or _recipe_data(read), _plan(read.manifest, **asked))
-    figures = json_figures(found)
+    read = [open_package(name, models) for name in (package, *others)]
+    data = data or _recipe_data(read[0])
+    found = [_evaluated(one, data, _plan(one.manifest, **asked)) for one in read]
+    figures = joined_figures([json_figures(one) for one in found])
     print_facts(_facts(figures), err=True)
     if json_path != STDOUT:
         click.echo(err=True)
@@ -83,7 +97,7 @@ def evaluate(
     if json_path is not None:
         _write(json.dumps(figures, indent=2) + "\n", json_path)
     if png_folder is not None:
-        for path in draw_all(found, png_folder):
+        for path in draw_all(found[0], png_folder):
             click.echo(path, err=True)
 
 
@@ -168,11 +182,16 @@ def _facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _tables(figures: dict[str, Any]) -> list[FigureTable]:
     targets = {name: {"unit": t["unit"], **t["up_to"]} for name, t in figures["targets"].items()}
+    of_all = f"Means of {len(figures['packages'])} packages. " if "packages" in figures else ""
     tables = [
-        by_steps(f"Averages from 1 up to so many steps ahead, in {figures['unit']}", figures["up_to"]),
+        by_steps(
+            f"{of_all}Averages from 1 up to so many steps ahead, in {figures['unit']}", figures["up_to"]
+        ),
         by_target("The same in the units of the data", targets),
         by_steps(f"Exactly so many steps ahead, in {figures['unit']}", _at(figures)),
     ]
+    if "spread" in figures:
+        tables.insert(1, by_steps("Their spread: standard deviation over the packages", figures["spread"]))
     if figures["anomaly"]:
         rows = [
             [above, f"{share:.1%}", f"{1 - float(above):.0%}"]

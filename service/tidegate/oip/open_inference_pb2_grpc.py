@@ -142,7 +142,7 @@ class GRPCInferenceServiceServicer(object):
     def ModelStreamInfer(self, request_iterator, context):
         """Requests of any number of sequences, and stateless ones, overlap. Answers come in the order in which they
         are ready, those of one sequence in the order of its requests. A refused request is answered by an
-        `error_message`, and the stream stays open.
+        `error_message`, which may overtake answers to requests before it, and the stream stays open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -351,7 +351,7 @@ class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveTyp
     ModelStreamInfer: _GRPCInferenceServiceModelStreamInferType
     """Requests of any number of sequences, and stateless ones, overlap. Answers come in the order in which they
     are ready, those of one sequence in the order of its requests. A refused request is answered by an
-    `error_message`, and the stream stays open.
+    `error_message`, which may overtake answers to requests before it, and the stream stays open.
     """
 
     ModelConfig: _GRPCInferenceServiceModelConfigType
@@ -473,7 +473,7 @@ class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[tidegate.oip.open_inference_pb2.ModelStreamInferResponse], collections.abc.AsyncIterator[tidegate.oip.open_inference_pb2.ModelStreamInferResponse]]:
         """Requests of any number of sequences, and stateless ones, overlap. Answers come in the order in which they
         are ready, those of one sequence in the order of its requests. A refused request is answered by an
-        `error_message`, and the stream stays open.
+        `error_message`, which may overtake answers to requests before it, and the stream stays open.
         """
 
     @abc.abstractmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.pages import DOCS, examples
 from support.server import ServerProcess
 
 pytestmark = pytest.mark.node
@@ -56,3 +57,22 @@ def test_a_sequence_lives_on_a_stream_that_survives_a_refusal(
     message, request_id = told["refused"]
     assert message.startswith("NOT_FOUND: ")
     assert request_id == "lost"
+
+
+def test_the_example_of_the_page_prints_what_the_page_says(
+    demo_server: ServerProcess, node_modules: Path
+) -> None:
+    (example,) = examples("clients.md", "javascript")
+    code = example.code.replace("127.0.0.1:8001", demo_server.address)
+
+    done = subprocess.run(
+        ["node", "-e", code],
+        cwd=DOCS.parent,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "NODE_PATH": str(node_modules)},
+    )
+
+    assert (done.stdout, done.stderr) == (example.output, "")

@@ -228,6 +228,18 @@ async def test_a_restart_that_the_store_refuses_leaves_the_sequence_as_it_was(li
     assert await client.step(5, 2) == [3]
 
 
+async def test_sequences_that_the_store_never_had_are_forgotten(lives: Lives) -> None:
+    bench, client = await begun(lives, 5)
+    with bench.store_refuses():
+        for sequence_id in range(10, 20):
+            with pytest.raises(StoreUnavailable):
+                await client.step(sequence_id, 1, start=True)
+        await until(bench.manager.is_idle)
+
+        assert bench.manager.sequences._ender._undeleted == {}
+    assert bench.in_memory() == {FIVE}
+
+
 async def test_steps_and_checkpoints_of_the_sweep_get_on(lives: Lives) -> None:
     bench, client = await begun(lives, 5)
     sweeping = asyncio.create_task(_sweep(bench))

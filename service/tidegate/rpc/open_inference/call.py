@@ -28,6 +28,7 @@ class InferCall:
         parameters: What its parameters say.
         sequence: The sequence that it continues; None for a stateless one.
         num_bytes: Size of the message.
+        answer_bytes: Size of all outputs of the model, once the inputs have been read.
         arrived_s: Monotonic time.
     """
 
@@ -36,6 +37,7 @@ class InferCall:
         "_has_time",
         "_layout",
         "_layouts",
+        "answer_bytes",
         "arrived_s",
         "message",
         "num_bytes",
@@ -54,6 +56,7 @@ class InferCall:
         self.arrived_s = time.monotonic()
         self.message = message
         self.num_bytes = message.ByteSize()
+        self.answer_bytes = 0
         _check_request_id(message.id)
         check_model(message.model_name, message.model_version)
         self.parameters = read_parameters(message.parameters)
@@ -80,7 +83,14 @@ class InferCall:
         if self.sequence is not None and len(arrays[0]) != 1:
             raise InvalidRequest(f"inputs: expected one window in a step of a sequence, got {len(arrays[0])}")
         self._layout = layout
+        num_windows, num_steps = arrays[0].shape[:2]
+        self.answer_bytes = num_windows * num_steps * layout.answer_bytes
         return arrays
+
+    def time_left_s(self) -> float | None:
+        """Time until its first step must have begun; less than 0 if that has passed, None for no limit."""
+        limit_s = self.parameters.time_limit_s
+        return None if limit_s is None else self.arrived_s + limit_s - time.monotonic()
 
     def fill(
         self,

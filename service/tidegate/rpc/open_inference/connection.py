@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from grpc import aio
 
+from tidegate.engine.frame import Source
 from tidegate.errors import TidegateError
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.flow import Flow
+from tidegate.rpc.open_inference.answer_room import AnswerRoom
 from tidegate.rpc.open_inference.call import InferCall
 from tidegate.rpc.open_inference.inference import Inference
 from tidegate.rpc.open_inference.responses import fill_refusal
@@ -49,17 +51,20 @@ class InferConnection:
         self._metrics = metrics
         # It has no handles, so it is told nothing of sessions but that the server drains; its end tells that.
         self._stream = manager.add_stream(_ignore, _ignore, _ignore)
+        self._room = AnswerRoom(self._stream.source)
         self._flow = Flow(
             context,
             pb.ModelInferRequest,
             self._handle,
             source=self._stream.source,
-            wake=self._wake,
+            wake=self._room.look_again,
             budget=manager.budget,
             max_in_flight=manager.limits.max_frames_in_flight,
             on_idle=self._submit_held,
         )
         self._held: list[InferCall] = []
+        # What was accepted runs, whether or not its answers are read: nobody else could have its slots, or its id.
+        self._accepted = Source()
 
     async def run(self) -> None:
         """Serve until the client is done or lost, or the server drains.
@@ -72,17 +77,10 @@ class InferConnection:
         finally:
             self._submit_held()
             self._manager.remove_stream(self._stream)
-            # Nobody reads the answers any more, so nothing is left to wait for.
-            self._stream.source.paused = self._stream.source.congested = False
-            self._wake()
 
     def drain(self) -> None:
         """Read nothing more; end when everything is answered."""
         self._flow.drain()
-
-    def _wake(self) -> None:
-        for model in self._manager.pool.models():
-            model.engine.wake()
 
     def _handle(self, message: pb.ModelInferRequest) -> None:
         try:
@@ -105,14 +103,16 @@ class InferConnection:
         held, self._held = self._held, []
         for call in held:
             try:
-                self._inference.submit(call, self._stream.source, self._reply)
+                self._inference.submit(call, self._accepted, self._reply)
             except Exception as error:
                 self._refuse(call.message, error)
 
     async def _run_windows(self, call: InferCall) -> None:
         response = pb.ModelStreamInferResponse()
         try:
-            num_bytes = await self._inference.run_windows(call, self._stream.source, response.infer_response)
+            num_bytes = await self._inference.run_windows(
+                call, self._accepted, self._room.take, response.infer_response
+            )
         except Exception as error:
             self._refuse(call.message, error)
         else:

@@ -34,7 +34,7 @@ V = TypeVar("V")
 
 
 class Known(Generic[K, V]):
-    """What was found out about forms that come again and again, up to a number of them."""
+    """What was found out about forms that come again and again, up to a number of them: the oldest go first."""
 
     __slots__ = ("_found", "get")
 
@@ -43,9 +43,10 @@ class Known(Generic[K, V]):
         self.get = self._found.get
 
     def remember(self, form: K, found: V) -> None:
-        """Keep it, if there is room."""
-        if len(self._found) < MAX_KNOWN:
-            self._found[form] = found
+        """Keep it; one that is in use and goes comes back with its next message."""
+        if len(self._found) >= MAX_KNOWN:
+            del self._found[next(iter(self._found))]
+        self._found[form] = found
 
 
 class KnownInput(NamedTuple):
@@ -104,6 +105,7 @@ class ModelLayout:
     Attributes:
         output_index: Position of each output, by name.
         all_outputs: The positions of all.
+        answer_bytes: Size of all outputs of one step of one window.
         known_inputs: Good messages of the only input, without their elements.
         known_answers: Answers without their elements, as bytes.
     """
@@ -113,6 +115,7 @@ class ModelLayout:
     outputs: tuple[TensorLayout, ...]
     output_index: Mapping[str, int]
     all_outputs: tuple[int, ...]
+    answer_bytes: int
     known_inputs: Known[bytes, KnownInput] = field(default_factory=Known)
     known_answers: Known[AnswerForm, bytes] = field(default_factory=Known)
 
@@ -142,6 +145,7 @@ def lay_out(manifest: Manifest) -> ModelLayout:
         outputs=outputs,
         output_index={o.name: i for i, o in enumerate(outputs)},
         all_outputs=tuple(range(len(outputs))),
+        answer_bytes=sum(o.step_bytes for o in outputs),
     )
 
 

@@ -133,10 +133,14 @@ class Ender:
             self._last_answers.popitem(last=False)
 
     async def _delete_and_leave(self, place: Place) -> None:
-        session_id = place.table.ids[place.slot]
-        self._undeleted[session_id] = place.table.number.item(place.slot)
-        with suppress(StoreUnavailable):  # said by the keeper; it is tried again
-            await self.finish(session_id)
+        table, slot = place
+        if not table.is_stored[slot]:  # it may be on its way there
+            await self._checkpointer.settled()
+        # What the store never had is not remembered: no end of such may come while the store fails.
+        if table.is_stored[slot]:
+            self._undeleted[table.ids[slot]] = table.number.item(slot)
+            with suppress(StoreUnavailable):  # said by the keeper; it is tried again
+                await self.finish(table.ids[slot])
         self._leave(place)
 
     def _leave(self, place: Place) -> None:
