@@ -41,6 +41,29 @@ def test_the_version_can_be_chosen(recipe_path: Path) -> None:
     assert read_recipe(recipe_path, version="2").recipe.version == "2"
 
 
+def test_the_seed_can_be_chosen(recipe_path: Path) -> None:
+    written = read_recipe(recipe_path)
+
+    chosen = read_recipe(recipe_path, seed=4)
+
+    assert chosen.recipe.training == written.recipe.training.model_copy(update={"seed": 4})
+    assert chosen.text == written.text
+
+
+def test_a_chosen_seed_needs_no_table_and_must_be_possible(recipe_path: Path) -> None:
+    text = recipe_path.read_text().partition("[training]")[0]
+    recipe_path.write_text(text)
+
+    assert read_recipe(recipe_path, seed=4).recipe.training.seed == 4
+    with pytest.raises(
+        ConfigError, match=r"training\.seed: Input should be greater than or equal to 0, got -1"
+    ):
+        read_recipe(recipe_path, seed=-1)
+    recipe_path.write_text("training = 5\n" + text)
+    with pytest.raises(ConfigError, match="training: Input should be a valid dictionary"):
+        read_recipe(recipe_path, seed=4)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

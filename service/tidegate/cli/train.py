@@ -27,6 +27,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--data", type=_FILE, help="CSV file to train on instead of the recipe's.")
 @click.option("--version", help="Version to write instead of the recipe's.")
+@click.option("--seed", type=int, help="Train with this seed instead of the recipe's.")
 @click.option(
     "--log",
     type=_FILE,
@@ -36,7 +37,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--restart", is_flag=True, help="Begin anew instead of resuming a training that was interrupted."
 )
 def train(
-    recipe: Path, models: Path, data: Path | None, version: str | None, log: Path | None, restart: bool
+    recipe: Path,
+    models: Path,
+    data: Path | None,
+    version: str | None,
+    seed: int | None,
+    log: Path | None,
+    restart: bool,
 ) -> None:
     """Train the model that RECIPE describes and write its package.
 
@@ -44,7 +51,7 @@ def train(
     every time on the same machine, also when training is interrupted: the same command resumes it after the
     last whole epoch. A version that exists with other bytes is never overwritten.
     """
-    file = read_recipe(recipe, version=version)
+    file = read_recipe(recipe, version=version, seed=seed)
     console = Console(stderr=True)
     with TrainingProgress(file.recipe, console) as progress:
         made = run_recipe(file, models, data=data, log=log, restart=restart, watcher=progress.watcher)

@@ -113,12 +113,13 @@ class RecipeFile:
     recipe: Recipe
 
 
-def read_recipe(path: Path, *, version: str | None = None) -> RecipeFile:
+def read_recipe(path: Path, *, version: str | None = None, seed: int | None = None) -> RecipeFile:
     """Read a recipe.
 
     Args:
         path: The TOML file.
         version: Write this version instead of the one in the file.
+        seed: Train with this seed instead of the one in the file.
 
     Raises:
         ConfigError: No such file, not TOML, or a key that is unknown, missing or impossible.
@@ -128,7 +129,13 @@ def read_recipe(path: Path, *, version: str | None = None) -> RecipeFile:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     try:
-        keys = tomllib.loads(text) | ({} if version is None else {"version": version})
+        keys = tomllib.loads(text)
+        if version is not None:
+            keys["version"] = version
+        if seed is not None:
+            # A table that is none is refused below, by its name.
+            training = keys.setdefault("training", {})
+            keys["training"] = training | {"seed": seed} if isinstance(training, dict) else training
         return RecipeFile(path, text, Recipe.model_validate(keys))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
