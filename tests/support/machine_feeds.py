@@ -22,6 +22,9 @@ from tidegate.client import AsyncClient, ChannelOptions, RecoveryOptions, Sessio
 START_S = 60.0
 """Longest wait for all commands to have started, on a busy machine."""
 
+MAX_PIECE = 7
+"""Rows of a feed that go at a time, at most."""
+
 LEAD = 0.01
 """How far files run ahead of the sessions that count."""
 
@@ -164,7 +167,7 @@ class Feeds:
     def _pieces(self, num_rows: int, number: int) -> list[tuple[int, int]]:
         """How many rows go at a time: mostly one."""
         rng = np.random.default_rng((self._seed, number))
-        sizes = rng.choice([1, 1, 1, 2, 7], num_rows)
+        sizes = rng.choice([1, 1, 1, 2, MAX_PIECE], num_rows)
         ends = np.minimum(np.cumsum(sizes), num_rows)
         ends = ends[: int(np.argmax(ends == num_rows)) + 1].tolist()
         return list(zip([0, *ends[:-1]], ends, strict=True))

@@ -111,10 +111,13 @@ class Load:
     num_courses: int = 0
 
     async def client(self, number: int, stream: InferStream, rng: np.random.Generator) -> None:
-        """One sequence after the other, until the time is over."""
+        """One sequence after the other, until the time is over and every slow one has come back."""
         slow = [Slow(f"slow {number} {i}") for i in range(NUM_SLOW)]
-        while time.monotonic() < self.ends_s:
-            await slow[rng.integers(NUM_SLOW)].step(stream, rng)
+        turns = itertools.cycle(slow)
+        num_turns = 0
+        while time.monotonic() < self.ends_s or num_turns < 2 * NUM_SLOW:
+            await next(turns).step(stream, rng)
+            num_turns += 1
             # Some ids come again and again, and 5 and "5" are two.
             life = self.num_sequences if rng.random() < 0.5 else 0
             sequence = number // 2 + 1 + NUM_CLIENTS * life
