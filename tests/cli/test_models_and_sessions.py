@@ -43,8 +43,11 @@ def test_a_model_is_shown(demo_server: ServerProcess) -> None:
     )
     kept = read_package(PACKAGE).manifest.provenance["metrics"]
     assert [line for line in figures.splitlines() if line.startswith("Figures on the ")] != []
-    for measure in (m for part in kept.values() for m in part.values() if isinstance(m, dict)):
-        assert all(f" {value:.3f} " in figures or f" {value:.1%} " in figures for value in measure.values())
+    for part in kept.values():
+        for measure in (part[name] for name in ("mae", "mse", "pinball", "interval_coverage", "windows")):
+            for value in measure.values():
+                texts = (f"{value:.3f}", f"{value:.3g}", f"{value:.1%}")
+                assert any(f"| {text} |" in figures for text in texts), value
 
 
 def test_a_model_that_is_not_there_is_told_in_one_line(demo_server: ServerProcess) -> None:
