@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from support.server import ServerProcess
+from support.waiting import eventually
 from tidegate.client import AsyncClient, FleetError
 from tidegate.errors import Displaced, InvalidRequest, SessionExists, SessionNotFound
 from tidegate.tensor import Array
@@ -100,7 +101,11 @@ async def test_a_fleet_opens_whole_or_not_at_all(small_server: ServerProcess) ->
         assert list(caught.value.errors) == [names[1]]
         assert isinstance(caught.value.errors[names[1]], SessionExists)
         assert caught.value.answers is None
-        assert (await client.sessions.get(names[0])).condition == "detached"
+
+        async def is_detached() -> bool:
+            return (await client.sessions.get(names[0])).condition == "detached"
+
+        await eventually(is_detached)  # once the server has heard that the stream is gone
 
 
 async def test_ids_are_checked_before_anything_is_sent(small_server: ServerProcess) -> None:
