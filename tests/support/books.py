@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.metrics import value
+from support.metrics import becomes, value
 from support.server import ServerProcess
 from support.waiting import eventually
 
@@ -18,13 +18,10 @@ async def books_hold(server: ServerProcess) -> None:
         AssertionError: Bytes stay counted, no check is made, one failed, or an error was INTERNAL.
     """
 
-    async def nothing_waits() -> bool:
-        return value(server, "tidegate_pending_bytes") == 0
-
     async def was_checked() -> bool:
         return value(server, CHECKS) > checks
 
-    await eventually(nothing_waits)
+    await becomes(server, 0, "tidegate_pending_bytes")
     checks = value(server, CHECKS)
     await eventually(was_checked)
 

@@ -8,6 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.server import ServerProcess
+from support.waiting import eventually
 
 TIMEOUT_S = 10.0
 
@@ -27,3 +28,16 @@ def value(server: ServerProcess, sample: str, **labels: str) -> float:
         for s in family.samples
         if s.name == sample and labels.items() <= s.labels.items()
     )
+
+
+async def becomes(server: ServerProcess, expected: float, sample: str, **labels: str) -> None:
+    """Wait until a sample has this value: a client has its answer before the server has booked that.
+
+    Raises:
+        AssertionError: It never had.
+    """
+
+    async def is_so() -> bool:
+        return value(server, sample, **labels) == expected
+
+    await eventually(is_so)

@@ -10,7 +10,7 @@ import pytest
 from grpc import aio
 
 from support.ids import new_id
-from support.metrics import value
+from support.metrics import becomes
 from support.raw_stream import RawStream, connect, frame
 from support.server import ServerProcess
 from tidegate.v1 import stream_pb2 as pb
@@ -71,4 +71,4 @@ async def test_an_open_counts_among_the_bytes_that_wait(small_models: Path, tmp_
         assert (refused.open_id, refused.error.reason) == (1, "TOO_MANY_REQUESTS")
         assert refused.error.HasField("retry_after")
         assert not reply.errors
-        assert value(server, "tidegate_pending_bytes") == 0
+        await becomes(server, 0, "tidegate_pending_bytes")

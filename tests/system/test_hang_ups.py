@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.ids import new_id
-from support.metrics import value
+from support.metrics import becomes, value
 from support.raw_stream import RawStream, connect
 from support.server import ServerProcess
 from support.waiting import eventually
@@ -28,7 +28,7 @@ async def test_a_hang_up_while_answers_wait_is_no_internal_error(small_models: P
                 handles = await stream.handles("lstm", *[new_id() for _ in HISTORY])
                 await stream.submit(handles, [0] * len(handles), HISTORY)
                 await until_stalled(server)
-            await until_nothing_waits(server)
+            await becomes(server, 0, "tidegate_pending_bytes")
 
         assert value(server, "tidegate_errors_total", code="INTERNAL") == 0, server.log()
 
@@ -44,10 +44,3 @@ async def until_stalled(server: ServerProcess) -> None:
         return before < earlier == last
 
     await eventually(stands_still)
-
-
-async def until_nothing_waits(server: ServerProcess) -> None:
-    async def nothing_waits() -> bool:
-        return value(server, "tidegate_pending_bytes") == 0
-
-    await eventually(nothing_waits)

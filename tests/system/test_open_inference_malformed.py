@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from support import broken_requests as broken
 from support.ids import new_id
-from support.metrics import value
+from support.metrics import becomes, value
 from support.odd_models import custom_package
 from support.onnx_models import lstm_package
 from support.open_inference import Answer, answer_in, request
@@ -270,7 +270,7 @@ def large_and_wrong() -> list[pb.ModelInferRequest]:
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_whatever_is_refused(server: ServerProcess, door: Door) -> None:
+async def test_memory_stays_flat_whatever_is_refused(server: ServerProcess, door: Door) -> None:
     messages = large_and_wrong()
     known = value(server, "tidegate_sessions")
 
@@ -288,4 +288,4 @@ def test_memory_stays_flat_whatever_is_refused(server: ServerProcess, door: Door
 
     assert server.rss_bytes() - before_bytes < ALLOWED_GROWTH_BYTES
     assert value(server, "tidegate_sessions") == known, "a refused start begins nothing"
-    assert value(server, "tidegate_pending_bytes") == 0
+    await becomes(server, 0, "tidegate_pending_bytes")

@@ -20,12 +20,11 @@ import pytest
 from grpc import aio
 
 from support.books import books_hold
-from support.metrics import value
+from support.metrics import becomes, value
 from support.onnx_models import lstm_package
 from support.open_inference import Answer, InferStream, infer, request
 from support.raw_stream import Floats, connect
 from support.server import ServerProcess
-from support.waiting import eventually
 from tidegate.model.package import read_package
 from tidegate.runner.runner import Runner, RunnerOptions
 
@@ -217,12 +216,8 @@ async def test_sequences_come_and_go_without_an_error_or_a_leak(
 
 async def _nothing_is_left(server: ServerProcess) -> None:
     """No sequence is in memory or in the store, no slot is taken, no error was told, and the books hold."""
-
-    async def is_empty() -> bool:
-        return value(server, "tidegate_stored_sessions") == 0
-
-    await eventually(is_empty)
-    assert value(server, "tidegate_sessions") == 0
-    assert value(server, "tidegate_arena_slots_free") == MAX_SESSIONS
+    await becomes(server, 0, "tidegate_stored_sessions")
+    await becomes(server, 0, "tidegate_sessions")
+    await becomes(server, MAX_SESSIONS, "tidegate_arena_slots_free")
     assert value(server, "tidegate_errors_total") == 0
     await books_hold(server)

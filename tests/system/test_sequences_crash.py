@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from grpc import aio
 
-from support.metrics import value
+from support.metrics import becomes
 from support.open_inference import Refused, infer, request
 from support.raw_stream import connect
 from support.restarting import RestartingServer
@@ -55,11 +55,8 @@ async def finish(channel: aio.Channel, courses: list[Course]) -> None:
 async def nothing_is_left(server: RestartingServer) -> None:
     """No session is in memory or in the store."""
 
-    async def is_so() -> bool:
-        return value(server.process, "tidegate_stored_sessions") == 0
-
-    await eventually(is_so)
-    assert value(server.process, "tidegate_sessions") == 0
+    await becomes(server.process, 0, "tidegate_stored_sessions")
+    await becomes(server.process, 0, "tidegate_sessions")
 
 
 @pytest.mark.slow
