@@ -110,8 +110,7 @@ async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> Non
         with Rewindable(lines) as source:
             # A file that does not fit the model must not leave a session behind.
             reader = row_reader(model, source, source=job.input_path)
-            column = model.time.column if model.time.column in reader.header else None
-            layout = AnswerLayout(model.outputs, column)
+            layout = AnswerLayout(model.outputs, reader.time_column)
             kept = _kept(job, layout)
             next_step = None
             if kept is not None:
