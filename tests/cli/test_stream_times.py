@@ -75,7 +75,7 @@ def test_each_row_has_the_answer_of_its_own_step(
     num_dropped = NUM_ROWS - said.count("skipped: ") - sum(steps.num_steps > 0 for steps in rows)
     num_filled = sum(max(steps.num_steps - 1, 0) for steps in rows)
     assert said.splitlines()[-2:] == [
-        f"dropped: {num_dropped} rows, whose times repeat or go back",
+        f"dropped: {num_dropped} rows, whose times repeat, go back or come too early",
         f"filled: {num_filled} steps in gaps between rows",
     ]
 

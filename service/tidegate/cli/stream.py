@@ -199,7 +199,9 @@ def _report_start(session: Session, step: int) -> None:
 def _report_end(reader: RowReader) -> None:
     """What became of the file's times, if anything did; over the whole file, whoever fed which part of it."""
     if reader.num_dropped:
-        click.echo(f"dropped: {reader.num_dropped} rows, whose times repeat or go back", err=True)
+        click.echo(
+            f"dropped: {reader.num_dropped} rows, whose times repeat, go back or come too early", err=True
+        )
     if reader.num_filled:
         click.echo(f"filled: {reader.num_filled} steps in gaps between rows", err=True)
 

@@ -108,7 +108,7 @@ class RowReader(Iterator[Row]):
 
     @property
     def num_dropped(self) -> int:
-        """Rows dropped so far, because their times repeated or went back."""
+        """Rows dropped so far, because their times repeated, went back or came too early."""
         return self._maker.num_dropped
 
     def __next__(self) -> Row:

@@ -43,7 +43,8 @@ class TimeRules(Strict):
     """Longest gap between two rows that is filled with steps, whose values are missing; 0: none is."""
 
     out_of_order: OutOfOrder = "refuse"
-    """What becomes of a row whose time repeats or goes back: an error, or it is left out and counted."""
+    """What becomes of a row whose time repeats, goes back or comes within half a cadence: an error, or it is
+    left out and counted."""
 
     calendar: tuple[CalendarCycle, ...] = ()
     """Cycles whose two features are computed from the time instead of being read."""

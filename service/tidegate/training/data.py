@@ -41,7 +41,7 @@ class Series:
         observed: Whether the target was measured at a row and not filled, in the same shape.
         sha256: Of the file's bytes, in hex.
         num_filled: Rows that fill gaps in the file.
-        num_dropped: Rows of the file that were dropped, because their times repeat or go back.
+        num_dropped: Rows of the file that were dropped, because their times repeat, go back or come too early.
     """
 
     times: Array
