@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def test_a_skipped_row_is_empty_behind_its_time() -> None:
     answers.write_skipped("1958-03-29")
 
     assert file.getvalue().splitlines()[1] == "1958-03-29,,"
+
+
+def test_a_skipped_row_is_there_at_once(tmp_path: Path) -> None:
+    """Who feeds a pipe row by row waits for a line before the next row."""
+    path = tmp_path / "answers.csv"
+    with path.open("w", newline="") as file:
+        AnswerFile(file, AnswerLayout([spec((2,))], "week")).write_skipped("1958-03-29")
+
+        assert path.read_text().splitlines()[1] == "1958-03-29,,"
 
 
 def test_an_input_without_a_time_column_gives_an_output_without_one() -> None:

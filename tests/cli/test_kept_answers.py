@@ -38,7 +38,8 @@ def test_a_half_written_line_is_no_row(path: Path, half: str) -> None:
 
     found = kept(path, whole + half)
 
-    assert found == KeptAnswers(len(whole), b"\1\1", first_step=0)
+    assert found is not None
+    assert (found.num_bytes, found.answered, found.first_step) == (len(whole), b"\1\1", 0)
 
 
 def test_a_skipped_row_is_a_row_and_no_step(path: Path) -> None:
@@ -46,7 +47,10 @@ def test_a_skipped_row_is_a_row_and_no_step(path: Path) -> None:
 
     found = kept(path, text)
 
-    assert found == KeptAnswers(len(text), b"\1\0\0\1", first_step=0)
+    assert found is not None
+    assert (found.num_bytes, found.answered) == (len(text), b"\1\0\0\1")
+    assert [found.is_of(row, time) for row, time in enumerate(["a", "b", "c\nd", "e"])] == [True] * 4
+    assert not found.is_of(0, "b")
 
 
 def test_without_times_a_skipped_row_is_told_from_an_answer(path: Path) -> None:
@@ -56,6 +60,7 @@ def test_without_times_a_skipped_row_is_told_from_an_answer(path: Path) -> None:
 
     assert found is not None
     assert found.answered == b"\1\0"
+    assert found.is_of(0, "whatever")
 
 
 def test_the_first_step_is_noted_beside_the_file(path: Path) -> None:
@@ -82,6 +87,8 @@ def test_a_file_of_something_else_is_not_gone_on_with(path: Path) -> None:
         kept(path, "name,price\napple,3\n")
     with pytest.raises(ConfigError, match="row 2: expected 2 cells, got 3"):
         kept(path, HEADER + "a,1.0\nb,2.0,3.0\n")
+    with pytest.raises(ConfigError, match="row 1: new-line character"):
+        kept(path, HEADER + "a\rb,1.0\n")
 
 
 def test_a_note_that_is_no_number_is_refused(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from support.ids import new_id
 from support.server import ServerProcess
 from support.timed_models import FEATURES, MODEL, timed_package
 from tidegate.cli.forecast import forecast
+from tidegate.cli.known_ahead import KnownColumns, step_times
 from tidegate.cli.rows import read_series
 from tidegate.client import Client, StepMaker, calendar_inputs, coming_times
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.model.time_rules import TimeRules
 from tidegate.tensor import Array
 
 START = datetime(2024, 3, 30, 12)
@@ -102,6 +104,31 @@ def test_times_may_come_from_a_file_and_go_on_behind_its_end(
     assert found["x_load"][2] == found["y"][1]
 
 
+def test_a_file_as_a_spreadsheet_writes_it_may_know_more_than_is_asked_for(
+    server: ServerProcess, session_id: str
+) -> None:
+    rows = "2024-03-30 15:00,0.25\r\n2024-03-30 16:00,NaN\r\n2024-03-30 17:00,0.5\r\n"
+
+    done = run(
+        server, session_id, "--steps=2", "--future=-", "--output=-", stdin=f"\ufefftime,load\r\n{rows}"
+    )
+
+    assert done.exit_code == 0, done.exception
+    header, *found = csv.reader(done.stdout.splitlines())
+    loads = [row[header.index("x_load")] for row in found]
+    assert loads == ["0.25", found[0][header.index("y")]]
+    assert not Path("-").exists()
+
+
+def test_a_model_without_a_cadence_takes_any_times_that_go_forward() -> None:
+    rules = TimeRules(column="t")
+    times = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 5, 3)]
+
+    assert step_times(rules, None, KnownColumns({}, times[:2]), 2) == times[:2]
+    with pytest.raises(InvalidRequest, match="row 3: expected a time behind 2024-01-05"):
+        step_times(rules, None, KnownColumns({}, times), 3)
+
+
 def test_what_is_computed_and_has_no_time_is_told_with_where_it_comes_from(
     server: ServerProcess, session_id: str
 ) -> None:
@@ -118,6 +145,13 @@ def test_what_is_computed_and_has_no_time_is_told_with_where_it_comes_from(
     [
         (("--from-time", "2024-03-30 14:00"), "time\n2024-03-30 16:00\n", "row 1: expected a time about"),
         ((), "time\nsoon\n", "row 1: column 'time': expected an ISO 8601 date or time, got 'soon'"),
+        ((), "time\n2024-03-30 15:00\n2024-03-30 17:00\n", "row 2: expected a time about 2024-03-30T15:00"),
+        ((), "time\n2024-03-30 15:00\n2024-03-30 15:00\n", "row 2: expected a time about 2024-03-30T15:00"),
+        ((), "time,load\n2024-03-30 15:00\n", "row 1: expected 2 cells, got 1"),
+        ((), "load,time\n1,2024-03-30 15:00\n2\n", "row 2: expected 2 cells, got 1"),
+        ((), "time,load,load\n2024-03-30 15:00,1,2\n", "column 'load': more than once"),
+        (("--from-time", "2024-03-30 14:00"), "time,load\n", "expected at least one row under the header"),
+        ((), f"time\n{'1' * 200_000}\n", "row 1: field larger than"),
         ((), "hour_of_day_sin\n1\n", "expected one of the columns load, time, got hour_of_day_sin"),
         (("--from-time", "9998-12-31 23:00"), None, "expected a year"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -35,5 +36,17 @@ def test_nothing_is_drawn_where_nobody_watches(tmp_path: Path) -> None:
 
     with source.open() as file, FeedingProgress(file, console(drawn, is_terminal=False)).lines() as lines:
         assert list(lines) == ["x\n", "1\n", "2\n"]
+
+    assert drawn.getvalue() == ""
+
+
+def test_a_pipe_has_no_length_to_count_to() -> None:
+    drawn = io.StringIO()
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("x\n1\n")
+
+    with os.fdopen(reading) as file, FeedingProgress(file, console(drawn, is_terminal=True)).lines() as lines:
+        assert list(lines) == ["x\n", "1\n"]
 
     assert drawn.getvalue() == ""

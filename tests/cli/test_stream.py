@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -198,3 +199,52 @@ def test_a_server_that_is_not_there_is_told() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: 127.0.0.1:1: UNAVAILABLE: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_input_is_not_written_over(demo_server: ServerProcess, tmp_path: Path) -> None:
+    file, other = tmp_path / "in.csv", tmp_path / "link.csv"
+    file.write_text("week,co2_ppm\n2001-01-06,370\n")
+    other.symlink_to(file)
+
+    by_name = stream(demo_server, "--input", str(file), "--output", str(other))
+    command = [sys.executable, "-m", "tidegate.cli", "stream", "co2-weekly", "--input", "-"]
+    with file.open() as pipe:
+        by_pipe = subprocess.run(
+            [*command, "--address", demo_server.address, "--output", str(file)],
+            stdin=pipe,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert by_name.stderr == f"error: {other}: expected another file than the input, which it would replace\n"
+    assert by_pipe.stderr == f"error: {file}: expected another file than the input, which it would replace\n"
+    assert file.read_text() == "week,co2_ppm\n2001-01-06,370\n"
+
+
+def test_a_time_column_that_is_not_there_is_told(demo_server: ServerProcess) -> None:
+    done = stream(demo_server, "--input", "-", "--output", "-", stdin="Week,co2_ppm\n2001-01-06,370\n")
+
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[1] == "no column 'week': every row is the next step, at whatever time"
+
+
+@pytest.mark.parametrize(("locale", "encoding"), [("C", ""), ("C.UTF-8", "latin-1")])
+def test_a_pipe_is_utf_8_whatever_the_locale(demo_server: ServerProcess, locale: str, encoding: str) -> None:
+    command = [sys.executable, "-m", "tidegate.cli", "stream", "co2-weekly", "--input", "-", "--output", "-"]
+    env = {**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": encoding}
+
+    good, bad = (
+        subprocess.run(
+            [*command, "--address", demo_server.address],
+            input="week,co2_ppm,n\u00f6te\n\u00a02001-01-06,370,\u00e4\n".encode(codec),
+            env=env,
+            capture_output=True,
+            check=False,
+        )
+        for codec in ("utf-8", "latin-1")
+    )
+
+    assert (good.returncode, good.stdout.decode().splitlines()[1][:12]) == (0, "\u00a02001-01-06,")
+    assert (bad.returncode, len(bad.stderr.splitlines())) == (1, 1)
+    assert bad.stderr.startswith(b"error: -: expected UTF-8 text: ")

@@ -75,7 +75,7 @@ def test_each_row_has_the_answer_of_its_own_step(
     num_dropped = NUM_ROWS - said.count("skipped: ") - sum(steps.num_steps > 0 for steps in rows)
     num_filled = sum(max(steps.num_steps - 1, 0) for steps in rows)
     assert said.splitlines()[-2:] == [
-        f"dropped: {num_dropped} rows, whose times repeat or go back",
+        f"dropped: {num_dropped} rows, whose times repeat, go back or come too early",
         f"filled: {num_filled} steps in gaps between rows",
     ]
 
@@ -122,7 +122,12 @@ def test_an_output_of_another_input_is_not_gone_on_with(server: ServerProcess, t
 
     for others, problem in [
         (rows[:2], "expected one row per row of the input, got 2 for 1"),
-        ([*rows[:2], rows[1]], "expected no answer to row 2, which is dropped, got one"),
+        (
+            [*rows[:2], "2024-01-01 02:00,2\n"],
+            "expected the time '2024-01-01 02:00' in row 2, got another one",
+        ),
+        ([*rows[:2], "2024-01-01 02:00,hot\n"], "expected the time '2024-01-01 02:00' in row 2"),
+        (["load,time\n", *("3," + row.split(",")[0] + "\n" for row in rows[2:0:-1])], "expected the time"),
     ]:
         source.write_text("".join(others))
         done = CliRunner().invoke(stream, [*args, "--session", session_id])
@@ -130,3 +135,35 @@ def test_an_output_of_another_input_is_not_gone_on_with(server: ServerProcess, t
 
     with Client(server.address) as client:
         assert client.sessions.get(session_id).next_step == 2
+
+
+def test_an_answer_to_a_row_that_is_dropped_is_of_another_input(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output, session_id = tmp_path / "series.csv", tmp_path / "answers.csv", new_id()
+    source.write_text("time,load\n2024-01-01 00:00,1\n2024-01-01 00:00,2\n")
+    feed(server, source, output, session_id)
+    output.write_text("time,y\n2024-01-01 00:00,0.5\n2024-01-01 00:00,0.5\n")
+    args = [MODEL, "--address", server.address, "--input", str(source), "--output", str(output)]
+
+    done = CliRunner().invoke(stream, [*args, "--session", session_id])
+
+    assert "expected no answer to row 2, which is dropped, got one" in str(done.exception)
+
+
+def test_the_output_of_one_day_is_not_taken_for_that_of_the_next(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    """As many rows of another file would have been nothing to do, without a word."""
+    days, output, session_id = [tmp_path / "1.csv", tmp_path / "2.csv"], tmp_path / "answers.csv", new_id()
+    for day, path in enumerate(days, 1):
+        path.write_text(f"time,load\n2024-01-0{day} 00:00,1\n2024-01-0{day} 01:00,2\n")
+    feed(server, days[0], output, session_id)
+    args = [MODEL, "--address", server.address, "--input", str(days[1]), "--session", session_id]
+
+    done = CliRunner().invoke(stream, [*args, "--output", str(output)])
+
+    assert "belongs to another input; choose another output" in str(done.exception)
+    feed(server, days[1], tmp_path / "answers-2.csv", session_id)
+    with Client(server.address) as client:
+        assert client.sessions.get(session_id).next_step == 4

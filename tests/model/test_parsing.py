@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tidegate.errors import InvalidRequest
-from tidegate.model.parsing import check_number, parse_time
+from tidegate.model.parsing import check_number, parse_cell, parse_time
 from tidegate.tensor import DType
 
 
@@ -30,6 +30,22 @@ def test_a_time_without_a_zone_is_in_the_one_that_is_given() -> None:
 def test_a_time_at_the_end_of_the_calendar_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="expected a year from 2 to 9998"):
         parse_time(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1704067200", "1704062912000", "1704067200.0", "20240101120000", "soon", ""]
+)
+def test_what_counts_from_1970_or_is_no_time_at_all_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="expected an ISO 8601 date or time"):
+        parse_time(text)
+
+
+def test_a_long_cell_is_not_repeated_in_full() -> None:
+    for parse in (parse_time, lambda text: parse_cell(text, DType.FLOAT32)):
+        with pytest.raises(InvalidRequest) as caught:
+            parse("x" * 100_000)
+
+        assert len(str(caught.value)) < 150
 
 
 @pytest.mark.parametrize("value", [None, np.nan, np.float32("nan")])

@@ -67,6 +67,24 @@ def test_a_file_without_the_time_column_is_taken_as_it_comes() -> None:
     assert [row.time for row in rows] == [None, None]
 
 
+QUICK = "t,a\n2024-01-01 00:00,1\n2024-01-01 00:29,2\n2024-01-01 00:31,3\n2024-01-01 01:30,4\n"
+
+
+def test_a_row_that_comes_within_half_a_cadence_is_no_next_step() -> None:
+    found = refusals(reader(QUICK, rules=TimeRules(column="t", cadence_s=HOUR_S)))
+
+    assert found == [
+        "row 2: time 2024-01-01 00:29:00 comes too early: expected 3600 s after 2024-01-01, got 1740 s"
+    ]
+
+
+def test_a_row_that_comes_within_half_a_cadence_is_dropped_where_the_rule_says_so() -> None:
+    rows = reader(QUICK, rules=TimeRules(column="t", cadence_s=HOUR_S, out_of_order="drop"))
+
+    assert [row.steps.num_steps for row in rows] == [1, 0, 1, 1]
+    assert rows.num_dropped == 1
+
+
 def hours(*rows: tuple[int, str], header: str = "t,a") -> str:
     """A file with rows at hours of a day."""
     return "\n".join([header, *(f"2024-01-01 {hour:02}:00,{cells}" for hour, cells in rows)])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from support.row_files import reader, spec
+from support.row_files import reader, refusals, spec
 from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.model.manifest import InputSpec, TimeRules
 from tidegate.model.rows import Row, RowReader
@@ -182,3 +182,23 @@ def test_quotes_blank_lines_and_a_byte_order_mark_are_read() -> None:
 
     assert [row.values[0][0] for row in rows] == [1, 2]
     assert [row.number for row in rows] == [1, 2]
+
+
+def test_a_column_without_a_name_is_no_time_of_a_model_that_names_none() -> None:
+    """Tables with an index are written so."""
+    rows = reader(",a\n0,1\n1,2\n")
+
+    assert [row.values[0].item() for row in rows] == [1, 2]
+    assert (rows.time_column, rows.time_text) == (None, "")
+
+
+def test_a_header_that_is_no_csv_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"file\.csv: expected a header with column names: field larger"):
+        reader("a" * 200_000)
+
+
+def test_a_cell_that_is_too_long_is_refused_by_row_and_reading_goes_on() -> None:
+    rows = reader(f"a\n1\n{'2' * 200_000}\n3\n")
+
+    assert refusals(rows) == ["row 2: field larger than field limit (131072)"]
+    assert rows.num_rows == 3

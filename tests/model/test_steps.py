@@ -62,6 +62,9 @@ def test_what_is_wrong_with_a_row_names_the_feature_and_changes_nothing() -> Non
         maker.steps(MIDNIGHT + timedelta(hours=1), {"load": np.inf})
     with pytest.raises(InvalidRequest, match=r"column 'load': .* there is no such key"):
         maker.steps(MIDNIGHT + timedelta(hours=1), {"lode": 1})
+    for stamp in ("2024-01-01T01:00", MIDNIGHT.date(), np.datetime64("2024-01-01T01")):
+        with pytest.raises(InvalidRequest, match="time: expected a datetime, got"):
+            maker.steps(stamp, {"load": 1})  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="time: required"):
         maker.steps(None, {"load": 1})
 

@@ -26,7 +26,7 @@ AS_IT_COMES = TimeRules()
 def reader(
     text: str, inputs: Sequence[InputSpec] = (spec("a"),), rules: TimeRules = AS_IT_COMES
 ) -> RowReader:
-    return RowReader(text.splitlines(), inputs, rules, source="file.csv")
+    return RowReader(text.splitlines(keepends=True), inputs, rules, source="file.csv")
 
 
 def refusals(rows: RowReader) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from support.ids import new_id
+from support.killing import is_killed_behind, num_lines
 from support.machine_feeds import stream_command
 from support.machine_metrics import MODEL, machine_metrics, machine_package, write_csv
 from support.restarting import RestartingServer
@@ -61,18 +62,12 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines(keepends=True)
 
 
-def num_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-async def killed_at(num_rows: int, command: asyncio.subprocess.Process, output: Path) -> None:
+async def is_killed_at(num_rows: int, command: asyncio.subprocess.Process, output: Path) -> bool:
     """Kill the command once its output has so many rows, and leave half a line there."""
-    await until(lambda: num_lines(output) > num_rows or command.returncode is not None)
-    assert command.returncode is None, output.with_suffix(".log").read_text()
-    command.kill()
-    await command.wait()
+    is_killed = await is_killed_behind(num_rows, command, output)
     with output.open("a") as file:
         file.write(HALF_A_LINE)
+    return is_killed
 
 
 @pytest.mark.slow
@@ -84,14 +79,16 @@ async def test_a_command_that_is_killed_goes_on_where_its_output_ends(
     output, session_id = tmp_path / "answers.csv", new_id()
     flags = ("--on-bad-row", "skip", "--chunk", chunk)
 
+    kills = []
     for number in range(NUM_KILLS):
         command = await stream_command(server.address, str(source), output, session_id, *flags)
         moment = int(NUM_ROWS * 0.9 * (number + rng.random()) / NUM_KILLS)
-        await killed_at(moment, command, output)
+        kills.append(await is_killed_at(moment, command, output))
         if number % 3 == 2:
             await server.crash()
     code = await run(server, source, output, session_id, "--chunk", chunk)
 
+    assert kills[0]
     calm = tmp_path / "calm.csv"
     assert await run(server, source, calm, new_id(), "--chunk", "1000") == 0
     assert (code, num_lines(output)) == (0, NUM_ROWS + 1)
@@ -128,7 +125,7 @@ async def test_a_second_file_of_a_session_goes_on_where_it_was_killed(
     command = await stream_command(
         server.address, str(inputs[1]), outputs[1], session_id, "--on-bad-row=skip"
     )
-    await killed_at(1500, command, outputs[1])
+    assert await is_killed_at(1500, command, outputs[1])
     await server.crash()
     assert await run(server, inputs[1], outputs[1], session_id, "--chunk", "50") == 0
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import UnsupportedOperation
 from itertools import product
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class AnswerLayout:
 class AnswerFile:
     """Writes answers as they come; a row that was skipped stays empty behind its time."""
 
-    def __init__(self, file: TextIO, layout: AnswerLayout, *, has_header: bool = False) -> None:
+    def __init__(self, file: IO[str], layout: AnswerLayout, *, has_header: bool = False) -> None:
         """Write the header, unless it is there.
 
         Args:
@@ -94,6 +94,7 @@ class AnswerFile:
     def write_skipped(self, time: str) -> None:
         """Write a row without answers."""
         self._writer.writerow([time, *self._empty] if self._has_time else self._empty)
+        self._file.flush()  # who feeds a pipe row by row may wait for this line
 
     def sync(self) -> None:
         """Return once everything written is on the disk, where it goes to one."""

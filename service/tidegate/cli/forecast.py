@@ -35,7 +35,12 @@ from tidegate.tensor import Array
     metavar="TIME",
     help="Time of the session's newest row; the coming steps follow it by the model's cadence.",
 )
-@click.option("--output", "output_path", metavar="FILE", help="Write the numbers as CSV instead of a table.")
+@click.option(
+    "--output",
+    "output_path",
+    metavar="FILE",
+    help="Write the numbers as CSV instead of a table; - is stdout.",
+)
 @click.option("--plot", "plot_path", metavar="FILE", help="Draw the forecast (PNG).")
 @address_option
 def forecast(
@@ -60,14 +65,14 @@ def forecast(
     with Client(address, recovery=ONE_SHOT) as client:
         session = client.sessions.get(session_id)
         model = client.models.get(session.model, session.version)
-        known = NOTHING if future_path is None else _read(model, future_path)
+        known = NOTHING if future_path is None else _read(model, future_path, num_steps)
         newest = None if newest_text is None else _parsed(model, newest_text)
-        times = step_times(model, newest, known, num_steps)
+        times = step_times(model.time, newest, known, num_steps)
         made = _forecast(client, session_id, model, num_steps, future_of(model, known, times))
     columns = [*_columns(model.inputs, made.inputs), *_columns(model.outputs, made.outputs)]
     heading, leading = _leading(made, model, times)
     if output_path is not None:
-        _write_csv(heading, leading, columns, Path(output_path))
+        _write_csv(heading, leading, columns, output_path)
     else:
         _print(heading, leading, columns)
     if plot_path is not None:
@@ -121,10 +126,10 @@ def _leading(
     return ("step", "ahead", "time"), [(*pair, time) for pair, time in zip(numbers, local, strict=True)]
 
 
-def _read(model: ModelInfo, path: str) -> KnownColumns:
+def _read(model: ModelInfo, path: str, num_steps: int) -> KnownColumns:
     try:
         with click.open_file(path, encoding="utf-8") as file:
-            return read_known_columns(model, file, source=path)
+            return read_known_columns(model, file, num_steps=num_steps, source=path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -142,12 +147,12 @@ def _write_csv(
     heading: Sequence[str],
     leading: Sequence[tuple[str, ...]],
     columns: Sequence[tuple[str, Array]],
-    path: Path,
+    path: str,
 ) -> None:
     # numpy spells a float32 with as many digits as tell it apart, and no more.
     cells = zip(*(values.astype(str).tolist() for _, values in columns), strict=True)
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with click.open_file(path, "w", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow((*heading, *(name for name, _ in columns)))
             writer.writerows((*first, *row) for first, row in zip(leading, cells, strict=True))

@@ -11,6 +11,8 @@ first line, that says which step it was.
 from __future__ import annotations
 
 import csv
+import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +31,22 @@ class KeptAnswers:
         num_bytes: Length of the header and the rows.
         answered: Per row 1 if it has answers, 0 if its input row was skipped or dropped.
         first_step: Step of the first answered row.
+        times: Per row the `time_mark` of its time; empty where there is no time column.
     """
 
     num_bytes: int
     answered: bytes
     first_step: int
+    times: Sequence[int] = ()
+
+    def is_of(self, row: int, time: str) -> bool:
+        """Whether a row, counted from 0, is of an input row with this time, as far as can be told."""
+        return not self.times or self.times[row] == time_mark(time)
+
+
+def time_mark(text: str) -> int:
+    """What is kept in memory of a row's time: a file may have more rows than memory has room for texts."""
+    return zlib.crc32(text.encode())
 
 
 def read_kept(path: Path, columns: Sequence[str], *, has_time: bool) -> KeptAnswers | None:
@@ -83,10 +96,10 @@ def note_first_step(path: Path, step: int) -> None:
 
 
 def _read(file: BinaryIO, path: Path, columns: list[str], *, has_time: bool) -> KeptAnswers | None:
-    answered, num_bytes = bytearray(), 0
+    answered, times, num_bytes = bytearray(), array("I"), 0
     for number, record in enumerate(_whole_records(file)):
         num_bytes += len(record)
-        cells = next(csv.reader([record.decode(errors="replace")]))
+        cells = _cells(record, path, number)
         if number == 0 and cells != columns:
             raise ConfigError(
                 f"{path}: expected a file of answers with the columns {', '.join(columns)}, to go on with; "
@@ -96,9 +109,17 @@ def _read(file: BinaryIO, path: Path, columns: list[str], *, has_time: bool) -> 
             raise ConfigError(f"{path}: row {number}: expected {len(columns)} cells, got {len(cells)}")
         if number:
             answered.append(any(cells[has_time:]))
+            times.extend(time_mark(cells[0]) for _ in range(has_time))
     if not num_bytes:
         return None
-    return KeptAnswers(num_bytes, bytes(answered), _first_step(path))
+    return KeptAnswers(num_bytes, bytes(answered), _first_step(path), times)
+
+
+def _cells(record: bytes, path: Path, number: int) -> list[str]:
+    try:
+        return next(csv.reader([record.decode(errors="replace")]))
+    except csv.Error as error:
+        raise ConfigError(f"{path}: row {number}: {error}") from None
 
 
 def _whole_records(file: BinaryIO) -> Iterator[bytes]:

@@ -6,18 +6,19 @@ with theirs. The calendar's features are computed from them, as `model/steps.py`
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice, pairwise
 
 import numpy as np
 
 from tidegate.client import ModelInfo, TensorSpec
 from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.model.calendar_inputs import calendar_inputs, coming_times
-from tidegate.model.parsing import parse_number, parse_time
+from tidegate.model.csv_table import CsvTable
+from tidegate.model.parsing import parse_cell, parse_time
 from tidegate.model.time_rules import TimeRules, feature_names
 from tidegate.tensor import Array
 
@@ -39,45 +40,52 @@ class KnownColumns:
 NOTHING = KnownColumns({}, ())
 
 
-def read_known_columns(model: ModelInfo, lines: Iterable[str], *, source: str) -> KnownColumns:
+def read_known_columns(
+    model: ModelInfo, lines: Iterable[str], *, num_steps: int, source: str
+) -> KnownColumns:
     """Read what is known of coming steps: any of the model's columns, with cells left empty at will.
 
+    Args:
+        model: Whose columns.
+        lines: The file.
+        num_steps: Coming steps; rows behind them are not read.
+        source: What to call the file in an error.
+
     Raises:
-        ConfigError: No column is the model's.
-        InvalidRequest: A cell is no number of its input's type, or no time; names row and column.
+        ConfigError: No column is the model's, one is there twice, or there are no rows.
+        InvalidRequest: A row is malformed, or a cell is no number of its input's type, or no time; names row
+            and column.
     """
-    reader = csv.DictReader(lines)
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
-    computed = model.time.computed_features
-    by_input = {spec: [n for n in feature_names(spec) if n not in computed] for spec in model.inputs}
-    present = [spec for spec, names in by_input.items() if set(names) & set(header)]
-    has_times = bool(model.time.column) and model.time.column in header
-    if not present and not has_times:
-        names = [name for names in by_input.values() for name in names]
-        expected = ", ".join([*names, *filter(None, [model.time.column])])
-        raise ConfigError(
-            f"{source}: expected one of the columns {expected}, got {', '.join(header) or 'none'}"
-        )
-    rows = list(reader)
+    table = CsvTable(lines, source=source)
+    present, time_column = _present(model, table, source)
+    names = [time_column, *(name for spec in present for name in feature_names(spec))]
+    positions = {name: table.position(name) for name in names if name and name in table.header}
+    rows: list[list[list[float]]] = []
+    times: list[datetime] = []
+    for record in islice(table, num_steps):
+        cells = {name: record[position] for name, position in positions.items()}
+        try:
+            rows.append([[_known(cells, name, spec) for name in feature_names(spec)] for spec in present])
+            if time_column:
+                times.append(_time(cells[time_column], model.time))
+        except InvalidRequest as error:
+            raise table.refusal(str(error)) from None
+    if not rows:
+        raise ConfigError(f"{source}: expected at least one row under the header, got none")
     values = {
-        spec.name: np.array(
-            [[_known(row, name, k, spec) for name in feature_names(spec)] for k, row in enumerate(rows, 1)],
-            spec.dtype.numpy,
-        ).reshape(len(rows), *spec.step_shape)
-        for spec in present
+        spec.name: np.array([row[i] for row in rows], spec.dtype.numpy).reshape(len(rows), *spec.step_shape)
+        for i, spec in enumerate(present)
     }
-    times = [_time(row, k, model.time) for k, row in enumerate(rows, 1)] if has_times else []
     return KnownColumns(values, times)
 
 
 def step_times(
-    model: ModelInfo, newest: datetime | None, known: KnownColumns, num_steps: int
+    rules: TimeRules, newest: datetime | None, known: KnownColumns, num_steps: int
 ) -> list[datetime]:
     """The times of the coming steps, in UTC; none where nothing tells them all.
 
     Args:
-        model: Whose cadence.
+        rules: The model's, whose cadence it is.
         newest: Time of the session's newest row; the file's times must agree with it.
         known: The file. Where it has fewer rows than there are steps, its last time is gone on from.
         num_steps: How many steps.
@@ -86,15 +94,16 @@ def step_times(
         ConfigError: `newest` is given, and the model does not say its cadence.
         InvalidRequest: The file's times are not those of the coming steps.
     """
-    told = list(known.times[:num_steps])
+    told = list(known.times)
     if newest is not None:
-        times = coming_times(model.time, newest, num_steps)
-        _check_agree(told, times, tolerance_s=model.time.cadence_s / 2)
+        times = coming_times(rules, newest, num_steps)
+        _check_agree(told, times, rules, "the session's newest row", begin=1)
         return told + times[len(told) :]
+    _check_order(told, rules)
     if len(told) == num_steps:
         return told
-    is_gone_on_from = bool(told) and model.time.cadence_s > 0
-    return told + coming_times(model.time, told[-1], num_steps - len(told)) if is_gone_on_from else []
+    is_gone_on_from = bool(told) and rules.cadence_s > 0
+    return told + coming_times(rules, told[-1], num_steps - len(told)) if is_gone_on_from else []
 
 
 def future_of(model: ModelInfo, known: KnownColumns, times: Sequence[datetime]) -> dict[str, Array]:
@@ -111,33 +120,62 @@ def future_of(model: ModelInfo, known: KnownColumns, times: Sequence[datetime]) 
         is_read = [feature not in computed for feature in feature_names(spec)]
         flat = calendar.reshape(len(times), -1)
         if name in future:
-            rows = future[name].reshape(len(future[name]), -1)[: len(times)]
+            rows = future[name].reshape(len(future[name]), -1)
             flat[: len(rows), is_read] = rows[:, is_read]
         future[name] = flat.reshape(calendar.shape)
     return future
 
 
-def _check_agree(told: Sequence[datetime], expected: Sequence[datetime], *, tolerance_s: float) -> None:
-    for number, (time, other) in enumerate(zip(told, expected, strict=False), 1):
-        if abs((time - other).total_seconds()) >= tolerance_s:
+def _present(model: ModelInfo, table: CsvTable, source: str) -> tuple[list[TensorSpec], str]:
+    """The inputs that have a column, and the column of times; "" where there is none."""
+    computed = model.time.computed_features
+    by_input = {spec: [n for n in feature_names(spec) if n not in computed] for spec in model.inputs}
+    present = [spec for spec, names in by_input.items() if set(names) & set(table.header)]
+    time_column = model.time.column if model.time.column in table.header else ""
+    if not present and not time_column:
+        names = [name for names in by_input.values() for name in names]
+        expected = ", ".join([*names, *filter(None, [model.time.column])])
+        raise ConfigError(f"{source}: expected one of the columns {expected}, got {', '.join(table.header)}")
+    return present, time_column
+
+
+def _check_order(told: Sequence[datetime], rules: TimeRules) -> None:
+    """A row that is missing would move all that is known behind it a step ahead."""
+    if told and rules.cadence_s:
+        expected = [told[0], *coming_times(rules, told[0], len(told) - 1)]
+        _check_agree(told, expected, rules, "row 1", begin=0)
+    for number, (before, time) in enumerate(pairwise(told), 2):
+        if time <= before:
             raise InvalidRequest(
-                f"row {number}: expected a time about {other.isoformat()}, {number} steps after the session's "
-                f"newest row, got {time.isoformat()}"
+                f"row {number}: expected a time behind {before.isoformat()}, got {time.isoformat()}"
             )
 
 
-def _known(row: dict[str, str | None], name: str, number: int, spec: TensorSpec) -> float:
-    text = (row.get(name) or "").strip()
-    if not text and spec.dtype.is_float:
-        return math.nan
-    try:
-        return parse_number(text, spec.dtype)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"row {number}: column {name!r}: {error}") from None
+def _check_agree(
+    told: Sequence[datetime], expected: Sequence[datetime], rules: TimeRules, origin: str, *, begin: int
+) -> None:
+    for number, (time, other) in enumerate(zip(told, expected, strict=False)):
+        if abs((time - other).total_seconds()) >= rules.cadence_s / 2:
+            count = number + begin
+            raise InvalidRequest(
+                f"row {number + 1}: expected a time about {other.isoformat()}, {count} "
+                f"{'step' if count == 1 else 'steps'} after {origin}, got {time.isoformat()}"
+            )
 
 
-def _time(row: dict[str, str | None], number: int, rules: TimeRules) -> datetime:
+def _known(cells: Mapping[str, str], name: str, spec: TensorSpec) -> float:
+    """A cell; NaN where there is no number, which whole numbers do not have."""
     try:
-        return parse_time(row.get(rules.column) or "", rules.zone)
+        value = parse_cell(cells[name], spec.dtype) if name in cells else None
     except InvalidRequest as error:
-        raise InvalidRequest(f"row {number}: column {rules.column!r}: {error}") from None
+        raise InvalidRequest(f"column {name!r}: {error}") from None
+    if value is None and not spec.dtype.is_float:
+        raise InvalidRequest(f"column {name!r}: expected a whole number, got a missing value")
+    return math.nan if value is None else value
+
+
+def _time(text: str, rules: TimeRules) -> datetime:
+    try:
+        return parse_time(text, rules.zone)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"column {rules.column!r}: {error}") from None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.progress import (
@@ -20,11 +18,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tidegate.cli.text_files import size_of
+
 
 class FeedingProgress:
     """How much of the input was read, and whether the server is there."""
 
-    def __init__(self, file: TextIO, console: Console) -> None:
+    def __init__(self, file: IO[str], console: Console) -> None:
         """Prepare.
 
         Args:
@@ -36,7 +36,7 @@ class FeedingProgress:
         columns = (TextColumn("{task.completed} of {task.total} bytes"), BarColumn(), TaskProgressColumn())
         state = _StateColumn(lambda: "" if self._is_attached() else "reconnecting")
         self._bar = Progress(*columns, TimeRemainingColumn(), state, console=console, transient=True)
-        self._is_shown = file is not sys.stdin and console.is_terminal
+        self._num_bytes = size_of(file) if console.is_terminal else None
 
     def watch(self, is_attached: Callable[[], bool]) -> None:
         """Say from now on when the session has lost the server; asked from the drawing thread."""
@@ -45,11 +45,11 @@ class FeedingProgress:
     @contextmanager
     def lines(self) -> Iterator[Iterator[str]]:
         """The lines of the input, counted as they are read."""
-        if not self._is_shown:
+        if self._num_bytes is None:
             yield iter(self._file)
             return
         with self._bar:
-            task = self._bar.add_task("", total=os.fstat(self._file.fileno()).st_size)
+            task = self._bar.add_task("", total=self._num_bytes)
             yield _counted(self._file, lambda num_bytes: self._bar.advance(task, num_bytes))
 
 
@@ -62,7 +62,7 @@ class _StateColumn(ProgressColumn):
         return Text(self._state(), style="yellow")
 
 
-def _counted(file: TextIO, advance: Callable[[int], None]) -> Iterator[str]:
+def _counted(file: IO[str], advance: Callable[[int], None]) -> Iterator[str]:
     for line in file:
         yield line
         advance(len(line.encode()))

@@ -75,21 +75,27 @@ async def _send(rows: list[Steps], session: Session) -> None:
 
 def _answered(reader: RowReader, kept: KeptAnswers) -> Iterator[Steps]:
     for number, is_answered in enumerate(kept.answered):
+        refusal, steps = None, None
         try:
             steps = next(reader).steps
         except StopIteration:
             raise _other_input(
                 f"one row per row of the input, got {len(kept.answered)} for {number}"
             ) from None
-        except InvalidRequest:
-            if is_answered:
-                raise
+        except InvalidRequest as error:
+            refusal = error
+        if not kept.is_of(number, reader.time_text):
+            raise _other_input(f"the time {reader.time_text!r} in row {number + 1}, got another one")
+        if refusal is not None and is_answered:
+            raise refusal
+        if steps is None or not is_answered:
             continue
-        if is_answered and steps.num_steps == 0:
+        if steps.num_steps == 0:
             raise _other_input(f"no answer to row {number + 1}, which is dropped, got one")
-        if is_answered:
-            yield steps
+        yield steps
 
 
 def _other_input(expected: str) -> ConfigError:
-    return ConfigError(f"output: expected {expected}: it belongs to another input")
+    return ConfigError(
+        f"output: expected {expected}: it belongs to another input; choose another output for this one"
+    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO
 
 import click
 from rich.console import Console
@@ -22,6 +21,7 @@ from tidegate.cli.progress import FeedingProgress
 from tidegate.cli.replaying import count_steps, send_again
 from tidegate.cli.rewinding import Rewindable
 from tidegate.cli.rows import row_reader
+from tidegate.cli.text_files import PIPE, is_at, opened, opened_input, stdout
 from tidegate.client import AsyncClient, ModelInfo, Session
 from tidegate.client.opening import Mode
 from tidegate.errors import ConfigError, ModelMismatch, SessionNotFound
@@ -86,22 +86,20 @@ def stream(
     Columns are found by the names of the model's features. The time column, where there is one, is
     carried over. Missing values, gaps and repeated times are treated by the model's own rules; a row behind
     a gap that was filled is several steps, and its answer is that of the last. A row that the rules drop
-    has an empty answer row, and is counted on stderr. A server that is started again only makes the command wait. A command that was killed
-    goes on where its output ends when it is given again with the same --session and files. It ends with
-    0 once every row is answered, the output is on the disk and the server has stored the session, which
-    stays, to be continued with the same --session.
+    has an empty answer row, and is counted on stderr. A server that is started again only makes the command
+    wait. A command that was killed goes on where its output ends when it is given again with the same
+    --session and files. It ends with 0 once every row is answered, the output is on the disk and the
+    server has stored the session, which stays, to be continued with the same --session and another output.
     """
     job = Job(
         model, session_id, address, mode, chunk, input_path, output_path, skips_bad_rows=on_bad_row == "skip"
     )
-    with ExitStack() as stack:
-        file = sys.stdin if input_path == "-" else stack.enter_context(_opened(Path(input_path), "r"))
+    with opened_input(input_path) as file:
+        if is_at(file, output_path):
+            raise ConfigError(f"{output_path}: expected another file than the input, which it would replace")
         progress = FeedingProgress(file, Console(stderr=True))
-        lines = stack.enter_context(progress.lines())
-        try:
+        with progress.lines() as lines:
             asyncio.run(_run(job, lines, progress))
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{input_path}: expected UTF-8 text: {error}") from error
 
 
 async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> None:
@@ -110,8 +108,7 @@ async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> Non
         with Rewindable(lines) as source:
             # A file that does not fit the model must not leave a session behind.
             reader = row_reader(model, source, source=job.input_path)
-            column = model.time.column if model.time.column in reader.header else None
-            layout = AnswerLayout(model.outputs, column)
+            layout = AnswerLayout(model.outputs, reader.time_column)
             kept = _kept(job, layout)
             next_step = None
             if kept is not None:
@@ -128,6 +125,7 @@ async def _run(job: Job, lines: Iterator[str], progress: FeedingProgress) -> Non
             ) as session:
                 progress.watch(lambda: session.is_attached)
                 _report_start(session, session.next_step if next_step is None else next_step)
+                _report_times(reader, model)
                 await _feed(job, session, reader, layout, kept)
         _report_end(reader)
 
@@ -155,20 +153,20 @@ async def _feed(
 
 def _kept(job: Job, layout: AnswerLayout) -> KeptAnswers | None:
     """What an earlier run left to go on from: of the same session, which may have been there before."""
-    if job.output_path == "-" or job.session_id is None or job.mode == "create":
+    if job.output_path == PIPE or job.session_id is None or job.mode == "create":
         return None
     return read_kept(Path(job.output_path), layout.columns, has_time=layout.time_column is not None)
 
 
 @contextmanager
-def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[TextIO]:
+def _output(job: Job, session: Session, kept: KeptAnswers | None) -> Iterator[IO[str]]:
     """The file to write to, with nothing behind the rows that were kept."""
-    if job.output_path == "-":
-        yield sys.stdout
+    if job.output_path == PIPE:
+        yield stdout()
         return
     path = Path(job.output_path)
     try:
-        with _opened(path, "w" if kept is None else "r+") as file:
+        with opened(path, "w" if kept is None else "r+") as file:
             if kept is None:
                 note_first_step(path, session.next_step)
             else:
@@ -197,16 +195,17 @@ def _report_start(session: Session, step: int) -> None:
     click.echo(f"session {session.session_id} of {session.model.label} {where}", err=True)
 
 
+def _report_times(reader: RowReader, model: ModelInfo) -> None:
+    """A misspelt column must not turn the rules about time off without a word."""
+    if model.time.column and reader.time_column is None:
+        click.echo(f"no column {model.time.column!r}: every row is the next step, at whatever time", err=True)
+
+
 def _report_end(reader: RowReader) -> None:
     """What became of the file's times, if anything did; over the whole file, whoever fed which part of it."""
     if reader.num_dropped:
-        click.echo(f"dropped: {reader.num_dropped} rows, whose times repeat or go back", err=True)
+        click.echo(
+            f"dropped: {reader.num_dropped} rows, whose times repeat, go back or come too early", err=True
+        )
     if reader.num_filled:
         click.echo(f"filled: {reader.num_filled} steps in gaps between rows", err=True)
-
-
-def _opened(path: Path, mode: Literal["r", "w", "r+"]) -> TextIO:
-    try:
-        return path.open(mode, encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.model.csv_table import lines_of
 from tidegate.model.manifest import InputSpec, Manifest
 from tidegate.model.rows import Row, RowReader
 from tidegate.tensor import Array, DType
@@ -72,7 +73,7 @@ def read_series(path: Path, manifest: Manifest, targets: Sequence[str]) -> Serie
         targets: Columns that are forecast, whether the model is fed with them or not.
 
     Raises:
-        ConfigError: No such file, a column is missing, or a row is refused; names file and row.
+        ConfigError: No such file, no UTF-8 text, a column is missing, or a row is refused; names file and row.
     """
     try:
         content = path.read_bytes()
@@ -86,7 +87,7 @@ def read_series(path: Path, manifest: Manifest, targets: Sequence[str]) -> Serie
         features=tuple(targets),
         accepts_missing=True,
     )
-    lines = content.decode("utf-8-sig", errors="replace").splitlines()
+    lines = lines_of(content, source=str(path))
     reader = RowReader(lines, [*manifest.inputs, truth], manifest.time, source=str(path))
     try:
         rows = list(reader)

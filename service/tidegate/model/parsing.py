@@ -11,6 +11,8 @@ import numpy as np
 from tidegate.errors import InvalidRequest
 from tidegate.tensor import DType
 
+_MAX_SHOWN = 80
+
 _MISSING = ("", "nan", "na", "null", "none")
 
 
@@ -69,10 +71,12 @@ def parse_time(text: str, zone: tzinfo = UTC) -> datetime:
     Raises:
         InvalidRequest: It is neither.
     """
+    stripped = text.strip()
     try:
-        time = datetime.fromisoformat(text.strip())
+        # Of milliseconds since 1970 Python reads a date, any separator, and an hour.
+        time = datetime.fromisoformat("" if stripped.isdigit() and len(stripped) > 8 else stripped)
     except ValueError:
-        raise InvalidRequest(f"expected an ISO 8601 date or time, got {text!r}") from None
+        raise InvalidRequest(f"expected an ISO 8601 date or time, got {_shown(text)}") from None
     return to_utc(time, zone)
 
 
@@ -80,23 +84,32 @@ def to_utc(time: datetime, zone: tzinfo) -> datetime:
     """A time in UTC, where differences are those of a stop watch; one without a zone is in `zone`.
 
     Raises:
-        InvalidRequest: Its year is the calendar's first or last, where no zone can be told.
+        InvalidRequest: It is no datetime, or its year is the calendar's first or last, where no zone can be
+            told.
     """
+    if not isinstance(time, datetime):
+        raise InvalidRequest(f"time: expected a datetime, got {_shown(time)}")
     if not datetime.min.year < time.year < datetime.max.year:
         raise InvalidRequest(f"expected a year from 2 to 9998, got {time.year}")
     return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _no_number(got: object, dtype: DType) -> InvalidRequest:
-    return InvalidRequest(f"expected a {'number' if dtype.is_float else 'whole number'}, got {got!r}")
+    return InvalidRequest(f"expected a {'number' if dtype.is_float else 'whole number'}, got {_shown(got)}")
+
+
+def _shown(got: object) -> str:
+    """A value as an error shows it: a quote that is never closed makes a cell of the rest of a file."""
+    text = repr(got)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _check_fits(value: float, dtype: DType, got: object) -> None:
     if not math.isfinite(value):
-        raise InvalidRequest(f"expected a finite number, got {got!r}")
+        raise InvalidRequest(f"expected a finite number, got {_shown(got)}")
     low, high = _range(dtype)
     if not low <= value <= high:
-        raise InvalidRequest(f"expected a number that fits {dtype}, got {got!r}")
+        raise InvalidRequest(f"expected a number that fits {dtype}, got {_shown(got)}")
 
 
 @cache

@@ -7,12 +7,12 @@ it: the caller decides. Rows count from 1, the header not counted.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidegate.errors import ConfigError, InvalidRequest
+from tidegate.errors import InvalidRequest
+from tidegate.model.csv_table import CsvTable
 from tidegate.model.parsing import parse_cell, parse_time
 from tidegate.model.steps import StepMaker, Steps
 from tidegate.model.time_rules import FeatureInput, TimeRules, feature_names
@@ -52,11 +52,6 @@ class RowReader(Iterator[Row]):
 
     Iterating raises InvalidRequest for a row that is refused; the next row is then still to be had.
     Not thread-safe.
-
-    Attributes:
-        header: The file's column names.
-        time_text: The time of the newest row as the file has it, refused or not; "" where it has none.
-        num_rows: Rows read so far, refused and dropped ones too.
     """
 
     def __init__(
@@ -74,21 +69,37 @@ class RowReader(Iterator[Row]):
             ConfigError: The file is empty, a column is missing or there twice, or an input cannot come
                 from columns.
         """
-        self._records = csv.reader(_without_mark(lines))
-        self._source = source
-        self.header = tuple(name.strip() for name in next(self._records, []))
-        if not self.header:
-            raise ConfigError(f"{source}: expected a header with column names, got an empty file")
+        self._table = CsvTable(lines, source=source)
         self._maker = StepMaker(inputs, rules)
-        names = {name for spec in inputs for name in feature_names(spec)}
-        needed = [n for spec in inputs for n in feature_names(spec) if n not in rules.computed_features]
-        self._positions = {name: self._position(name) for name in needed}
+        names = {name: None for spec in inputs for name in feature_names(spec)}
+        computed = rules.computed_features
+        self._positions = {name: self._table.position(name) for name in names if name not in computed}
         self._zone = rules.zone
         self._time_position = None
-        if rules.column in self.header or rules.computed_features & names:
-            self._time_position = self._position(rules.column)
-        self.num_rows = 0
-        self.time_text = ""
+        # A column without a name, which tables with an index have, is not the one that the rules do not name.
+        if rules.column and (rules.column in self.header or computed & set(names)):
+            self._time_position = self._table.position(rules.column)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The file's column names."""
+        return self._table.header
+
+    @property
+    def time_column(self) -> str | None:
+        """The column that the rows' times come from; None where the file has none."""
+        return None if self._time_position is None else self.header[self._time_position]
+
+    @property
+    def time_text(self) -> str:
+        """The time of the newest row as the file has it, refused or not; "" where it has none."""
+        position, record = self._time_position, self._table.newest
+        return "" if position is None or position >= len(record) else record[position]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows read so far, refused and dropped ones too."""
+        return self._table.num_rows
 
     @property
     def num_filled(self) -> int:
@@ -97,7 +108,7 @@ class RowReader(Iterator[Row]):
 
     @property
     def num_dropped(self) -> int:
-        """Rows dropped so far, because their times repeated or went back."""
+        """Rows dropped so far, because their times repeated, went back or came too early."""
         return self._maker.num_dropped
 
     def __next__(self) -> Row:
@@ -107,45 +118,12 @@ class RowReader(Iterator[Row]):
             InvalidRequest: The row cannot be a step: cells are missing, not numbers or not finite, or its
                 time does not follow. Names the row and the column.
         """
-        self.time_text = ""
-        self.num_rows += 1
-        record = self._next_record()
-        self.time_text = self._stamp(record)
-        if len(record) != len(self.header):
-            raise self._refusal(f"expected {len(self.header)} cells, got {len(record)}")
+        record = next(self._table)
         try:
             time = None if self._time_position is None else parse_time(self.time_text, self._zone)
             steps = self._maker.make(
                 time, lambda name, dtype: parse_cell(record[self._positions[name]], dtype)
             )
         except InvalidRequest as error:
-            raise self._refusal(str(error)) from None
+            raise self._table.refusal(str(error)) from None
         return Row(self.num_rows, steps)
-
-    def _stamp(self, record: Sequence[str]) -> str:
-        position = self._time_position
-        return "" if position is None or position >= len(record) else record[position]
-
-    def _next_record(self) -> list[str]:
-        try:
-            return next(record for record in self._records if record)
-        except csv.Error as error:
-            raise self._refusal(str(error)) from None
-        except StopIteration:
-            self.num_rows -= 1
-            raise
-
-    def _position(self, name: str) -> int:
-        if self.header.count(name) != 1:
-            problem = "more than once" if name in self.header else "no such column"
-            raise ConfigError(f"{self._source}: column {name!r}: {problem}; got {', '.join(self.header)}")
-        return self.header.index(name)
-
-    def _refusal(self, problem: str) -> InvalidRequest:
-        return InvalidRequest(f"row {self.num_rows}: {problem}")
-
-
-def _without_mark(lines: Iterable[str]) -> Iterator[str]:
-    """The lines without the byte order mark that some programs write first."""
-    for number, line in enumerate(lines):
-        yield line if number else line.removeprefix("\ufeff")

@@ -1,8 +1,9 @@
 """Which steps a time makes: its own, those of the gap before it, or none.
 
-One cadence after the time before, a row is the next step. Where steps are missing between the two, the
-gap is filled or the row is refused; a time that repeats or goes back is refused or dropped. Times are
-compared in UTC, so a cadence is the same through both nights on which clocks are changed.
+About one cadence after the time before, a row is the next step. Where steps are missing between the two,
+the gap is filled or the row is refused; a time that repeats or goes back is refused or dropped, and so is
+one that follows in less than half a cadence, which is nearer to the step that is there than to the next.
+Times are compared in UTC, so a cadence is the same through both nights on which clocks are changed.
 """
 
 from __future__ import annotations
@@ -37,11 +38,10 @@ class StepOrder:
                 newest, so that the rows behind it are accepted.
         """
         previous = self._newest
-        if previous is not None and time <= previous:
+        if previous is not None and self._is_no_step_after(previous, time):
             if self._rules.out_of_order == "drop":
                 return ()
-            relation = "repeats" if time == previous else "goes back behind"
-            raise InvalidRequest(f"time {self._text(time)} {relation} {self._text(previous)}")
+            raise InvalidRequest(f"time {self._text(time)} {self._relation(previous, time)}")
         self._before, self._newest = previous, time
         if previous is None:
             return (time,)
@@ -51,6 +51,18 @@ class StepOrder:
         """The row that was placed last became no step after all: where gaps are filled, it has left one."""
         if self._rules.max_gap_steps:
             self._newest = self._before
+
+    def _is_no_step_after(self, previous: datetime, time: datetime) -> bool:
+        return time <= previous or (time - previous).total_seconds() < self._rules.cadence_s / 2
+
+    def _relation(self, previous: datetime, time: datetime) -> str:
+        there = self._text(previous)
+        if time == previous:
+            return f"repeats {there}"
+        if time < previous:
+            return f"goes back behind {there}"
+        elapsed_s = (time - previous).total_seconds()
+        return f"comes too early: expected {self._rules.cadence_s:g} s after {there}, got {elapsed_s:g} s"
 
     def _filled(self, previous: datetime, time: datetime) -> list[datetime]:
         cadence_s, limit = self._rules.cadence_s, self._rules.max_gap_steps

@@ -26,6 +26,10 @@ MAX_GAP_STEPS = 10_000
 """Most steps that a single row may make: what reads rows holds them in memory."""
 
 
+SHORTEST_S = 1e-6
+"""Times are told apart by the microsecond."""
+
+
 class TimeRules(Strict):
     """How a series is turned into steps; run by training, the client and the CLI alike."""
 
@@ -43,7 +47,8 @@ class TimeRules(Strict):
     """Longest gap between two rows that is filled with steps, whose values are missing; 0: none is."""
 
     out_of_order: OutOfOrder = "refuse"
-    """What becomes of a row whose time repeats or goes back: an error, or it is left out and counted."""
+    """What becomes of a row whose time repeats, goes back or comes within half a cadence: an error, or it is
+    left out and counted."""
 
     calendar: tuple[CalendarCycle, ...] = ()
     """Cycles whose two features are computed from the time instead of being read."""
@@ -67,6 +72,8 @@ class TimeRules(Strict):
         for key, is_set in needs_times.items():
             if is_set and not self.column:
                 raise ValueError(f"{key}: needs a column that holds the times")
+        if 0 < self.cadence_s < SHORTEST_S:
+            raise ValueError(f"cadence_s: expected 0 or at least {SHORTEST_S:g}, got {self.cadence_s:g}")
         if self.max_gap_steps and not self.cadence_s:
             raise ValueError("max_gap_steps: needs cadence_s")
         if self.max_gap_steps and self.missing == "refuse":

@@ -18,6 +18,7 @@ import numpy as np
 
 from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.model.calendar_features import calendar_names
+from tidegate.model.csv_table import lines_of
 from tidegate.model.manifest import BATCH, TIME, InputSpec
 from tidegate.model.rows import RowReader
 from tidegate.model.steps import Steps
@@ -40,7 +41,7 @@ class Series:
         observed: Whether the target was measured at a row and not filled, in the same shape.
         sha256: Of the file's bytes, in hex.
         num_filled: Rows that fill gaps in the file.
-        num_dropped: Rows of the file that were dropped, because their times repeat or go back.
+        num_dropped: Rows of the file that were dropped, because their times repeat, go back or come too early.
     """
 
     times: Array
@@ -104,20 +105,15 @@ def read_series(path: Path, data: DataRecipe) -> Series:
     """Read the whole file.
 
     Raises:
-        ConfigError: No such file, a column is missing, or a row is refused; names file and row.
+        ConfigError: No such file, no UTF-8 text, a column is missing, or a row is refused; names file and row.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     spec = input_spec(data)
-    reader = RowReader(
-        content.decode("utf-8-sig", errors="replace").splitlines(),
-        [spec],
-        data.time,
-        source=str(path),
-    )
-    if data.time.column not in reader.header:
+    reader = RowReader(lines_of(content, source=str(path)), [spec], data.time, source=str(path))
+    if reader.time_column is None:
         raise ConfigError(
             f"{path}: time column {data.time.column!r}: no such column; got {', '.join(reader.header)}"
         )
