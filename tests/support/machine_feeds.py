@@ -7,6 +7,7 @@ those of a run that nothing was done to.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,20 @@ class Feeds:
 def _keep_some(session: Session, lag: int) -> None:
     """The application has kept all but the last answers."""
     session.ack(max(0, session.next_step - lag))
+
+
+def num_lines(path: Path) -> int:
+    """Whole lines of a file that may not be there yet."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+async def kill_behind(num_rows: int, command: asyncio.subprocess.Process, output: Path) -> None:
+    """Kill a command of `stream_command` once its output has more lines than this, if it has not ended well by then."""
+    await until(lambda: num_lines(output) > num_rows or command.returncode is not None, within_s=START_S)
+    if command.returncode is None:
+        command.kill()
+    code = await command.wait()
+    assert code in (0, -signal.SIGKILL), output.with_suffix(".log").read_text()
 
 
 async def stream_command(

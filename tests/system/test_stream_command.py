@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from support.ids import new_id
-from support.machine_feeds import stream_command
+from support.machine_feeds import kill_behind, num_lines, stream_command
 from support.machine_metrics import MODEL, machine_metrics, machine_package, write_csv
 from support.restarting import RestartingServer
 from support.waiting import until
@@ -61,16 +61,9 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines(keepends=True)
 
 
-def num_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 async def killed_at(num_rows: int, command: asyncio.subprocess.Process, output: Path) -> None:
     """Kill the command once its output has so many rows, and leave half a line there."""
-    await until(lambda: num_lines(output) > num_rows or command.returncode is not None)
-    assert command.returncode is None, output.with_suffix(".log").read_text()
-    command.kill()
-    await command.wait()
+    await kill_behind(num_rows, command, output)
     with output.open("a") as file:
         file.write(HALF_A_LINE)
 

@@ -9,24 +9,12 @@ import numpy as np
 import pytest
 
 from support.ids import new_id
-from support.machine_feeds import stream_command
+from support.machine_feeds import kill_behind, num_lines, stream_command
 from support.restarting import RestartingServer
 from support.timed_models import MODEL, broken_series, timed_package
-from support.waiting import until
 
 NUM_ROWS = 900
 NUM_KILLS = 4
-
-
-def num_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-async def killed_behind(num_rows: int, command: asyncio.subprocess.Process, output: Path) -> None:
-    await until(lambda: num_lines(output) > num_rows or command.returncode is not None)
-    assert command.returncode is None, output.with_suffix(".log").read_text()
-    command.kill()
-    await command.wait()
 
 
 @pytest.mark.slow
@@ -46,7 +34,7 @@ async def test_kills_of_both_sides_change_no_answer_of_a_series_with_gaps(
 
         for number in range(NUM_KILLS):
             moment = num_lines(output) + int(rng.integers(0, NUM_ROWS // NUM_KILLS))
-            await killed_behind(moment, await start(output, session_id, ("1", "3")[number % 2]), output)
+            await kill_behind(moment, await start(output, session_id, ("1", "3")[number % 2]), output)
             if number % 2:
                 await server.crash()
         ends = [await start(output, session_id, "1000"), await start(calm, new_id(), "1000")]
