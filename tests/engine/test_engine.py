@@ -106,7 +106,7 @@ async def test_rows_and_steps_are_counted_once(tmp_path: Path, make_bench: Maker
 
 
 async def test_a_queue_delay_gathers_company(tmp_path: Path, make_bench: Maker) -> None:
-    bench = make_bench(counter_package(tmp_path), delay_us=1000)
+    bench = make_bench(counter_package(tmp_path), delay_us=200_000)
 
     first = bench.submit([1], ones(1, 1))
     await asyncio.sleep(0)
@@ -114,6 +114,20 @@ async def test_a_queue_delay_gathers_company(tmp_path: Path, make_bench: Maker) 
     await bench.until_complete(first, second)
 
     assert bench.counted("tidegate_batch_rows_count") == 1
+
+
+async def test_a_turn_that_is_due_when_the_engine_is_closed_does_nothing(
+    tmp_path: Path, make_bench: Maker, in_thread: None
+) -> None:
+    bench, mistakes = make_bench(counter_package(tmp_path)), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
+
+    answers = bench.submit([1], ones(1, 1))
+    bench.engine.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert (mistakes, answers.parts) == ([], [])
 
 
 async def test_a_late_frame_is_refused_before_any_step_and_so_are_its_successors(

@@ -65,6 +65,7 @@ class Engine:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{runner.manifest.label}")
         self.errands = Errands(self._executor, self.wake)
         self._turn_is_due = False
+        self._is_closed = False
         self._running: Batch | None = None
         self._progress: asyncio.Future[None] | None = None
         # What waits for the end of the batch that runs: rows that go no further, and calls.
@@ -148,13 +149,16 @@ class Engine:
         self.runner.check_integrity()
 
     def close(self) -> None:
-        """Stop the engine's thread; no batch may be running."""
+        """Stop the engine's thread; no batch may be running, and what still waits stays undone."""
+        self._is_closed = True
         self.errands.close()
         self._executor.shutdown(wait=True)
 
     def _turn(self) -> None:
         """Form a batch and run it, or do an errand, or go idle."""
         self._turn_is_due = False
+        if self._is_closed:
+            return
         self._expire(time.monotonic())
         self._running = batch = self.errands.or_batch(self._scheduler.take)
         if batch is None:
