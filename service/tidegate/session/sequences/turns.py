@@ -5,7 +5,6 @@ Every turn happens while the id of the sequence is held, so nobody else works on
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -29,14 +28,13 @@ from tidegate.session.sequences.entering import Entry
 from tidegate.session.sequences.kept import KeptAnswer, digest_of
 from tidegate.session.sequences.refusals import expired
 from tidegate.session.sequences.request import Outcome, SequenceRequest
+from tidegate.session.sequences.restarts import Restarts
 from tidegate.session.sequences.row import Row, tell
 from tidegate.session.sequences.sharing import Shared
 from tidegate.session.stores.store import StoredSession
 from tidegate.session.table import SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array
-
-log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -69,6 +67,7 @@ class Turns:
         self._ender = ender
         self._answers_of = answers_of
         self._metrics = metrics
+        self._restarts = Restarts(metrics)
         self._finds: Shared[str, StoredSession | None] = Shared(self._find)
         self._keeper = keeper
         self.leave_if_spoilt: Callable[[str], Awaitable[None]]
@@ -199,9 +198,7 @@ class Turns:
         else:
             next_step = old.next_step if old.tombstone is None else old.tombstone.next_step
             await self._ender.forget(old.session_id, old.number)
-        facts = {"model": request.key.model, "sequence": request.key.id, "next_step": next_step}
-        log.warning("a sequence was begun anew that had not ended", extra=facts)
-        self._metrics.sequence_restarts.labels(request.key.model).inc()
+        self._restarts.tell(request.key, next_step)
 
     async def _end(self, request: SequenceRequest, place: Place) -> None:
         self._metrics.sequence_ends.labels(request.key.model).inc()
