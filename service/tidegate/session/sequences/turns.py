@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+
+import numpy as np
 
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import TidegateError
@@ -32,7 +35,7 @@ from tidegate.session.sequences.restarts import Restarts
 from tidegate.session.sequences.row import Row, tell
 from tidegate.session.sequences.sharing import Shared
 from tidegate.session.stores.store import StoredSession
-from tidegate.session.table import SessionTable
+from tidegate.session.table import NOBODY, SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array
 
@@ -170,25 +173,24 @@ class Turns:
             inputs = self._read(request, model)
             _check_in_time(request)
             if old is not None:
+                await _try_out(model, inputs)
                 if not (isinstance(old, Place) and old.table.model is model):
                     await self._entry.check_room(model)
                 await self._leave_old(request, old)
             place = await self._entry.create(key, model)
         self._ender.begun(key.session_id)
         self._metrics.sequence_starts.labels(key.model).inc()
-        outcome = await self._run_first(request, place, inputs)
+        row = Row(request, place.slot, place.table.number.item(place.slot), inputs)
+        if old is not None:
+            row.deadline_s = None  # its time was not over when the old course was given up for it
+        self._answers_of(place.table).gathering.add(row)
+        outcome = await row.ended()
         if self.live(key.session_id) != place or place.table.sequences.is_spoilt(place.slot):
             return
         if isinstance(outcome, TidegateError):
             await self._ender.end(place)
         elif request.ends:
             await self._end(request, place)
-
-    async def _run_first(self, request: SequenceRequest, place: Place, inputs: list[Array]) -> Outcome:
-        table, slot = place
-        row = Row(request, slot, table.number.item(slot), inputs)
-        self._answers_of(table).gathering.add(row)
-        return await row.ended()
 
     async def _leave_old(self, request: SequenceRequest, old: Place | StoredSession) -> None:
         """End the course that a sequence was on, and tell the operator."""
@@ -226,6 +228,19 @@ def _course(stored: StoredSession | None) -> Course:
         return Course.LOST
     is_behind = stored.may_have_lost_steps or stored.newest_step > stored.next_step
     return Course.BEHIND if is_behind else Course.GOING
+
+
+async def _try_out(model: LoadedModel, inputs: list[Array]) -> None:
+    """Run the first steps of a sequence on nobody's state: those that cannot run must not end the course before them.
+
+    Raises:
+        InvalidRequest: The graph refuses them.
+    """
+    runner, errands = model.runner, model.engine.errands
+    states = await errands.look(lambda: runner.copy_states(np.array([NOBODY], np.int32)))
+    for first in range(0, inputs[0].shape[1], runner.max_slice_steps):
+        piece = [np.ascontiguousarray(x[:, first : first + runner.max_slice_steps]) for x in inputs]
+        _, states = await errands.work(partial(runner.roll, piece, states))
 
 
 def _check_in_time(request: SequenceRequest) -> None:
