@@ -168,10 +168,10 @@ async def test_a_server_that_says_at_once_is_not_asked_without_a_pause(what: str
         async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
             return what == "frame" and await self._refuse(stream, {"frame_id": frame.frame_id})
 
-    async with Full() as peer, client_of(peer, open_timeout_s=0.3) as client:
+    async with Full() as peer, client_of(peer, open_timeout_s=0.6) as client:
         with pytest.raises((CapacityError, CallTimedOut, StreamLost)):
             async with client.session("sum") as session:
-                await session.step(1, timeout_s=0.3)
+                await session.step(1, timeout_s=0.6)
 
         assert 2 <= peer.num_asked <= 40
 
