@@ -12,6 +12,7 @@ import pytest
 
 from support.onnx_models import decay_package, lstm_package
 from support.server import MODELS, ServerProcess
+from tidegate.engine import engine as engine_module
 
 SEED_VARIABLE = "TIDEGATE_TEST_SEED"
 
@@ -43,6 +44,12 @@ def small_server(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A server with the small packages; tests share it, so each takes session ids of its own."""
     with ServerProcess(small_models, tmp_path_factory.mktemp("small-server")) as server:
         yield server
+
+
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
+    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.ports import free_port
 from support.series import series
 from support.server import ServerProcess
 from support.tcp_proxy import TcpProxy
@@ -29,8 +29,7 @@ class Restarted:
     """
 
     def __init__(self, models: Path, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         self.address = f"127.0.0.1:{port}"
         self._models = models
         self._folder = folder

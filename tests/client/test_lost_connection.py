@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.ports import free_port
 from support.series import answers_alone, series
 from support.server import ServerProcess
 from support.tcp_proxy import TcpProxy
@@ -37,8 +37,7 @@ def server(small_models: Path, tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 async def test_no_server_at_all_is_told_with_its_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
 
     async with AsyncClient(address, recovery=IMPATIENT) as client:
         with pytest.raises(StreamLost) as by_stream:
@@ -60,10 +59,7 @@ async def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 
 async def test_sessions_wait_for_a_server_that_is_only_starting(small_models: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-
-    patient = RecoveryOptions(open_timeout_s=60)
+    port, patient = free_port(), RecoveryOptions(open_timeout_s=60)
     async with (
         AsyncClient(f"127.0.0.1:{port}", recovery=patient) as client,
         asyncio.TaskGroup() as tasks,
@@ -195,8 +191,9 @@ async def test_a_server_that_is_told_to_stop_answers_what_it_has_taken(server: S
 
 
 async def test_a_server_that_forgot_its_sessions_says_so(small_models: Path, tmp_path: Path) -> None:
-    with ServerProcess(small_models, tmp_path, "--store", "memory:") as first:
-        port = str(first.grpc_port)
+    # The flag given last counts.
+    flags = ("--store", "memory:", "--grpc-port", str(free_port()))
+    with ServerProcess(small_models, tmp_path, *flags) as first:
         async with (
             AsyncClient(first.address) as client,
             client.session("lstm", "s") as session,
@@ -205,8 +202,7 @@ async def test_a_server_that_forgot_its_sessions_says_so(small_models: Path, tmp
             await session.step([1, 2, 3])
             await fleet.step(np.zeros((2, 3)))
             first.kill()
-            # The flag given last counts.
-            with ServerProcess(small_models, tmp_path, "--store", "memory:", "--grpc-port", port):
+            with ServerProcess(small_models, tmp_path, *flags):
                 for _ in range(2):
                     with pytest.raises(SessionLost, match="does not know it any more"):
                         await session.step([1, 2, 3])

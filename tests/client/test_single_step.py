@@ -80,7 +80,7 @@ async def test_a_step_that_was_applied_and_not_answered_says_so() -> None:
 
 async def test_a_step_that_is_unknown_in_the_end_is_told_as_that() -> None:
     with pytest.raises(StreamLost, match="may or may not have been applied") as caught:
-        await step(OneSession(*["unheard"] * 100), open_timeout_s=0.1)
+        await step(OneSession(*["unheard"] * 100), open_timeout_s=0.4)
 
     assert caught.value.unknown == {"s": range(2)}
     assert not isinstance(caught.value, AnswerLost)

@@ -168,10 +168,10 @@ async def test_a_server_that_says_at_once_is_not_asked_without_a_pause(what: str
         async def on_frame(self, stream: PeerStream, frame: pb.Frame) -> bool:
             return what == "frame" and await self._refuse(stream, {"frame_id": frame.frame_id})
 
-    async with Full() as peer, client_of(peer, open_timeout_s=0.3) as client:
+    async with Full() as peer, client_of(peer, open_timeout_s=0.6) as client:
         with pytest.raises((CapacityError, CallTimedOut, StreamLost)):
             async with client.session("sum") as session:
-                await session.step(1, timeout_s=0.3)
+                await session.step(1, timeout_s=0.6)
 
         assert 2 <= peer.num_asked <= 40
 
@@ -213,7 +213,7 @@ async def test_what_is_opened_too_late_is_given_back() -> None:
             await self.may_answer.wait()
             return False
 
-    async with Late() as peer, client_of(peer, open_timeout_s=0.1) as client:
+    async with Late() as peer, client_of(peer, open_timeout_s=0.6) as client:
         with pytest.raises(StreamLost, match="no answer"):
             async with client.session("sum", "s"):
                 pass
@@ -235,7 +235,7 @@ async def test_a_fleet_that_finds_no_room_in_time_gives_back_what_it_has() -> No
 
     peer = Full()
     peer.limits.max_open_sessions = 1
-    async with peer, client_of(peer, open_timeout_s=0.2) as client:
+    async with peer, client_of(peer, open_timeout_s=0.6) as client:
         with pytest.raises(ArenaFull):
             async with client.fleet("sum", ["a", "b"]):
                 pass

@@ -9,7 +9,6 @@ import pytest
 
 from support.engine_bench import EngineBench
 from support.pools import OPTIONS
-from tidegate.engine import engine as engine_module
 from tidegate.engine.pool import ModelPool
 from tidegate.repository.repository import Repository
 from tidegate.telemetry.metrics import Metrics
@@ -33,12 +32,6 @@ def make_bench() -> Iterator[Callable[..., EngineBench]]:
     yield make
     for bench in made:
         bench.engine.close()
-
-
-@pytest.fixture
-def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
-    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
 
 
 @pytest.fixture

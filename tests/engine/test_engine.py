@@ -14,7 +14,7 @@ from support.engine_bench import Answers, EngineBench
 from support.odd_models import counter_package
 from support.onnx_models import lstm_package, rnn_package, table_package
 from tidegate.engine.frame import ALL_ROWS, Part, Source
-from tidegate.errors import DeadlineExpired, InternalError, WrongStep
+from tidegate.errors import DeadlineExpired, InvalidRequest, WrongStep
 from tidegate.protocol.outputs import OutputSelection
 from tidegate.tensor import Array
 
@@ -106,7 +106,7 @@ async def test_rows_and_steps_are_counted_once(tmp_path: Path, make_bench: Maker
 
 
 async def test_a_queue_delay_gathers_company(tmp_path: Path, make_bench: Maker) -> None:
-    bench = make_bench(counter_package(tmp_path), delay_us=1000)
+    bench = make_bench(counter_package(tmp_path), delay_us=200_000)
 
     first = bench.submit([1], ones(1, 1))
     await asyncio.sleep(0)
@@ -114,6 +114,20 @@ async def test_a_queue_delay_gathers_company(tmp_path: Path, make_bench: Maker) 
     await bench.until_complete(first, second)
 
     assert bench.counted("tidegate_batch_rows_count") == 1
+
+
+async def test_a_turn_that_is_due_when_the_engine_is_closed_does_nothing(
+    tmp_path: Path, make_bench: Maker, in_thread: None
+) -> None:
+    bench, mistakes = make_bench(counter_package(tmp_path)), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
+
+    answers = bench.submit([1], ones(1, 1))
+    bench.engine.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert (mistakes, answers.parts) == ([], [])
 
 
 async def test_a_late_frame_is_refused_before_any_step_and_so_are_its_successors(
@@ -183,7 +197,7 @@ async def test_a_row_that_the_model_cannot_run_fails_alone(tmp_path: Path, make_
 
     await bench.until_complete(bad, stranger)
 
-    assert {row: type(e) for row, e in bad.errors.items()} == {1: InternalError}
+    assert {row: type(e) for row, e in bad.errors.items()} == {1: InvalidRequest}
     assert stranger.errors == {}
     expected = bench.runner.step(np.array([20], np.int32), [indices([1])])[0][0]
     for row in (bad.row(0), bad.row(2), stranger.row(0), stranger.row(1)):
@@ -193,18 +207,36 @@ async def test_a_row_that_the_model_cannot_run_fails_alone(tmp_path: Path, make_
 
 
 async def test_rows_that_fail_together_share_an_incident_but_no_error(
-    tmp_path: Path, make_bench: Maker, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, make_bench: Maker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = make_bench(table_package(tmp_path, size=4))
 
-    answers = bench.submit([1, 2], indices([9], [9]))
+    def fail(*_: object) -> None:
+        raise MemoryError("of 4 bytes")
+
+    monkeypatch.setattr(bench.runner, "step", fail)
+    answers = bench.submit([1, 2], indices([1], [1]))
     await bench.until_complete(answers)
 
     first, second = answers.errors[0], answers.errors[1]
     assert first is not second
-    assert first.facts == second.facts
-    assert "out of data bounds" not in str(first)
+    assert first.facts == second.facts != {}
+    assert "4 bytes" not in str(first)
     assert len(caplog.records) == 1
+
+
+async def test_values_that_a_model_cannot_run_are_no_incident(
+    tmp_path: Path, make_bench: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench(table_package(tmp_path, size=4))
+
+    answers = bench.submit([1, 2], indices([9], [-9]))
+    await bench.until_complete(answers)
+
+    first, second = answers.errors[0], answers.errors[1]
+    assert first is not second
+    assert str(first).startswith("inputs: table/1 cannot run these values: a node of its graph refuses them")
+    assert caplog.records == []
 
 
 async def test_what_was_queued_behind_a_failed_step_is_refused(tmp_path: Path, make_bench: Maker) -> None:
@@ -214,7 +246,7 @@ async def test_what_was_queued_behind_a_failed_step_is_refused(tmp_path: Path, m
 
     await bench.until_complete(failed, behind)
 
-    assert isinstance(failed.errors[0], InternalError)
+    assert isinstance(failed.errors[0], InvalidRequest)
     assert {row: e.facts for row, e in behind.errors.items()} == {
         0: {"expected_step": int(bench.engine.next_step[1])}
     }

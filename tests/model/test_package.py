@@ -203,3 +203,11 @@ def test_a_wrong_initial_state_is_refused(tmp_path: Path, content: bytes, proble
 
     with pytest.raises(PackageError, match=re.escape(problem)):
         read_package(path)
+
+
+def test_a_state_that_no_memory_holds_is_refused_by_name(tmp_path: Path) -> None:
+    huge = StatePair(input_name="h", output_name="h_next", dtype=DType.FLOAT32, shape=("batch", 2**62))
+    package = write_package(tmp_path, make_manifest(states=(huge,)), ONNX, {})
+
+    with pytest.raises(PackageError, match="state 'h' cannot be held: "):
+        read_package(package)

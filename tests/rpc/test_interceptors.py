@@ -166,7 +166,13 @@ async def test_an_abort_of_the_handler_stays_as_it_is(caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("method", ["echo_all", "echo_all_by_read"])
 async def test_an_error_ends_a_stream_after_the_answers_before_it(method: str) -> None:
     async with serving() as rig:
-        call = rig.channel.stream_stream(f"/test.Service/{method}")(iter([b"1", b"2", b"wrong", b"3"]))
+        call = rig.channel.stream_stream(f"/test.Service/{method}")()
+        for request in (
+            b"1",
+            b"2",
+            b"wrong",
+        ):  # a client that is still writing at the end is told of that instead
+            await call.write(request)
         answers = [await call.read(), await call.read()]
         with pytest.raises(aio.AioRpcError) as caught:
             await call.read()
@@ -232,7 +238,8 @@ async def test_a_call_that_the_client_cancels_is_no_error(
 
 async def test_a_call_whose_deadline_passes_is_counted_as_such() -> None:
     async with serving() as rig:
-        failure = await rig.failure("wait_forever", timeout=0.05)
+        await rig.call("echo")  # a connection takes a while, and what comes too late is not handled
+        failure = await rig.failure("wait_forever", timeout=0.3)
 
         await rig.until_handled("wait_forever", "DEADLINE_EXCEEDED")
         assert failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED

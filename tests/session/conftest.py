@@ -10,7 +10,6 @@ import pytest
 from support.odd_models import counter_package
 from support.onnx_models import lstm_package
 from support.session_bench import Lives, SessionBench
-from tidegate.engine import engine as engine_module
 
 
 @pytest.fixture(scope="package")
@@ -37,9 +36,3 @@ async def lives(models: Path, tmp_path: Path) -> AsyncIterator[Lives]:
     lives = Lives(models, tmp_path / "sessions.db")
     yield lives
     lives.end()
-
-
-@pytest.fixture
-def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
-    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)

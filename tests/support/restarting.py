@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 from pathlib import Path
 from typing import Self
 
+from support.ports import free_port
 from support.server import ServerProcess
 
 CHECKPOINT_AGE_S = 0.2
@@ -62,11 +62,3 @@ class RestartingServer:
         """`kill -9`, and start it again."""
         self.process.kill()
         await self.start()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,8 +12,8 @@ from grpc import aio
 
 from support.odd_models import counter_package
 from support.onnx_models import lstm_package
+from support.ports import free_port
 from support.raw_stream import RawStream, connect
-from support.restarting import free_port
 from support.server import ServerProcess
 
 NUM_SLOW = 4

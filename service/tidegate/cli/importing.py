@@ -15,6 +15,7 @@ import click
 
 from tidegate.cli.connection import print_facts
 from tidegate.cli.import_flags import Flags, answers_of, import_flags
+from tidegate.cli.packages import into_repository
 from tidegate.cli.verdict import verdict
 from tidegate.errors import ConfigError, PackageError
 from tidegate.model.importing import Draft, draft_manifest
@@ -36,13 +37,7 @@ PROBED_SESSIONS = 256
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", default="1", show_default=True, help="A whole number from 1 on.")
 @click.option("--description", default="", help="One line for people.")
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Model repository that takes the package.",
-)
+@into_repository
 @import_flags
 @click.option(
     "--batching",

@@ -1,11 +1,22 @@
-"""A package that a command is given: a folder, or a name in a model repository."""
+"""A package that a command is given, a folder or a name in a model repository; and where one that it makes goes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from tidegate.model.package import MANIFEST_FILE, ModelPackage, read_package
 from tidegate.repository.repository import LATEST, Repository
+
+into_repository = click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Model repository that takes the package.",
+)
+"""The option of commands that make a package."""
 
 
 def open_package(text: str, models: Path) -> ModelPackage:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from tidegate.cli.figure_tables import kept_figures, print_tables
+from tidegate.cli.packages import into_repository
 from tidegate.cli.training_progress import TrainingProgress
 from tidegate.evaluation.figures import manifest_figures
 from tidegate.training.recipe import read_recipe
@@ -18,13 +19,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("recipe", type=_FILE)
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Model repository that takes the package.",
-)
+@into_repository
 @click.option("--data", type=_FILE, help="CSV file to train on instead of the recipe's.")
 @click.option("--version", help="Version to write instead of the recipe's.")
 @click.option("--seed", type=int, help="Train with this seed instead of the recipe's.")

@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         outputs: One array per model output, of the rows that did not fail, in order; empty if all did.
-        failed: What ONNX Runtime said of the others, by their position in the batch.
+        failed: Why the others did, by their position in the batch; InvalidRequest where their values are to blame.
     """
 
     outputs: list[Array]

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from math import inf
 
 import numpy as np
@@ -22,7 +23,7 @@ from tidegate.engine.errands import Errands
 from tidegate.engine.frame import EngineFrame, Part
 from tidegate.engine.meter import EngineMeter
 from tidegate.engine.scheduler import Batch, BatchPart, Feed, Scheduler
-from tidegate.errors import DeadlineExpired, InternalError, TidegateError, WrongStep
+from tidegate.errors import DeadlineExpired, InvalidRequest, TidegateError, WrongStep
 from tidegate.runner.runner import Runner
 from tidegate.telemetry.incidents import incident
 from tidegate.tensor import Array, IntArray, SlotArray, index_of
@@ -148,13 +149,15 @@ class Engine:
         self.runner.check_integrity()
 
     def close(self) -> None:
-        """Stop the engine's thread; no batch may be running."""
+        """Stop the engine's thread; no batch may be running, and what still waits stays undone."""
         self.errands.close()
         self._executor.shutdown(wait=True)
 
     def _turn(self) -> None:
         """Form a batch and run it, or do an errand, or go idle."""
         self._turn_is_due = False
+        if self.errands.is_closed:
+            return
         self._expire(time.monotonic())
         self._running = batch = self.errands.or_batch(self._scheduler.take)
         if batch is None:
@@ -272,12 +275,11 @@ class Engine:
                 self._drop_successors(frame.slots[rows], frame.first_steps[rows])
 
     def _fail(self, batch: Batch, error: Exception) -> None:
-        """Refuse rows that the model cannot run; one incident stands for all of them."""
-        public = incident(error)
+        """Refuse rows that the model cannot run; if their values are not to blame, one incident stands for them."""
+        public = error if isinstance(error, InvalidRequest) else incident(error)
         for part in batch.parts:
             rows = part.frame.positions(part.rows)
-            errors = [InternalError(str(public), incident_id=public.incident_id) for _ in rows]
-            self._refuse(part.frame, rows, errors)
+            self._refuse(part.frame, rows, [copy(public) for _ in rows])
         self._drop_successors(batch.slots, self.next_step[batch.slots])
 
     def _drop_successors(self, slots: SlotArray, steps: IntArray) -> None:

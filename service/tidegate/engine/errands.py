@@ -32,6 +32,7 @@ class Errands:
 
     Attributes:
         is_running: One is under way in the engine's thread.
+        is_closed: None is taken any more.
     """
 
     def __init__(self, executor: Executor, wake: Callable[[], None]) -> None:
@@ -46,7 +47,7 @@ class Errands:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Errand] = deque()
-        self._is_closed = False
+        self.is_closed = False
         self._batch_was_last = False
 
     @property
@@ -97,14 +98,14 @@ class Errands:
 
     def close(self) -> None:
         """Refuse what waits, and all that comes later."""
-        self._is_closed = True
+        self.is_closed = True
         for errand in self._waiting:
             if not errand.done.done():
                 errand.done.set_exception(_unloaded())
         self._waiting.clear()
 
     async def _done(self, call: Callable[[], R], *, in_thread: bool) -> R:
-        if self._is_closed:
+        if self.is_closed:
             raise _unloaded()
         done: asyncio.Future[R] = self._loop.create_future()
         self._waiting.append(_Errand(call, in_thread, done))

@@ -161,7 +161,10 @@ def _initial_file_names(manifest: Manifest) -> list[str]:
 def _initial_state(path: Path, pair: StatePair, files: Mapping[str, bytes]) -> Array:
     if not isinstance(pair.initial, InitialFile):
         value = pair.initial.value if isinstance(pair.initial, InitialValue) else 0
-        return np.full(pair.step_shape, value, pair.dtype.numpy)
+        try:
+            return np.full(pair.step_shape, value, pair.dtype.numpy)
+        except (ValueError, MemoryError) as error:
+            raise PackageError(f"{path}: state {pair.input_name!r} cannot be held: {error}") from error
     source = f"{path / pair.initial.file}: initial state of {pair.input_name!r}"
     try:
         # Not np.load: it also opens archives, and ends an empty file with another error.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from tidegate.errors import DeviceUnavailable, PackageError
 
@@ -110,3 +111,8 @@ def _refusal(error: Exception) -> str:
             f"onnx.save(onnx.load('FILE.onnx'), 'ONE_FILE.onnx') in Python ({text})"
         )
     return f"ONNX Runtime refuses the graph: {text}"
+
+
+def is_refused_by_a_node(error: InvalidArgument) -> bool:
+    """Whether a run failed for the values that came to a node, and not for the form of what was fed."""
+    return "returned while running" in str(error)

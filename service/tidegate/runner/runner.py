@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from tidegate.errors import InvalidRequest
 from tidegate.model.manifest import Manifest
 from tidegate.model.package import ModelPackage
 from tidegate.runner.carried import check_carried
 from tidegate.runner.graph import Graph
-from tidegate.runner.ort import Device
+from tidegate.runner.ort import Device, is_refused_by_a_node
 from tidegate.runner.places import PLACES
 from tidegate.runner.probe import Exactness, probe
 from tidegate.runner.slots import Twins
@@ -86,7 +88,7 @@ class Runner:
             self._graph, max_rows=options.max_batch_size, max_steps=options.max_slice_steps
         )
         self.batch_exactness = _consequence(self.manifest, self.exactness)
-        self.arena, self._run = PLACES[options.device](
+        self.arena, self._run_graph = PLACES[options.device](
             self._graph, package.initial_states, options.max_sessions
         )
         shared = self.batch_exactness is BatchExactness.OFF
@@ -107,6 +109,9 @@ class Runner:
 
         Returns:
             One array per model output, `[n, T, step_shape...]`.
+
+        Raises:
+            InvalidRequest: A node of the graph refuses the values of a row; nobody has advanced.
         """
         # Two rows of one session would both start from the same state.
         assert not self._twins.among(slots), "a batch holds one session twice"
@@ -130,6 +135,9 @@ class Runner:
 
         Returns:
             One array per model output, `[n, T, step_shape...]`, and the states after the last step.
+
+        Raises:
+            InvalidRequest: A node of the graph refuses the values of a row.
         """
         return self._advance(inputs, states)
 
@@ -146,6 +154,17 @@ class Runner:
             outputs, states = self._run([np.ascontiguousarray(x[:, t : t + 1]) for x in inputs], states)
             pieces.append(outputs)
         return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], states
+
+    def _run(self, inputs: Sequence[Array], states: list[Array]) -> tuple[list[Array], list[Array]]:
+        try:
+            return self._run_graph(inputs, states)
+        except InvalidArgument as error:
+            if not is_refused_by_a_node(error):
+                raise
+            raise InvalidRequest(
+                f"inputs: {self.manifest.label} cannot run these values: a node of its graph refuses them, as a table "
+                "does an index that it does not have"
+            ) from error
 
     def _step_row_by_row(self, slots: SlotArray, inputs: Sequence[Array]) -> list[Array]:
         locations = [self.arena.locate(slots[i : i + 1]) for i in range(len(slots))]

@@ -13,7 +13,6 @@ from support.odd_models import counter_package
 from support.onnx_models import lstm_package
 from support.open_inference_server import serving
 from support.session_bench import SessionBench
-from tidegate.engine import engine as engine_module
 
 if TYPE_CHECKING:
     from tidegate.oip.open_inference_pb2_grpc import GRPCInferenceServiceAsyncStub
@@ -36,12 +35,6 @@ async def bench(models: Path) -> AsyncIterator[SessionBench]:
     bench = SessionBench(models)
     yield bench
     bench.close()
-
-
-@pytest.fixture
-def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every batch runs in the engine's thread; what it leaves is applied when the test awaits."""
-    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ Call = aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]
 
 WINDOWS, WIDTH, STEPS = MAX_SESSIONS // 2, 1024, 32
 ANSWER_BYTES = WINDOWS * WIDTH * STEPS * 4
+LONG_STEPS = 2 * PAUSE_BYTES // (LIMITS.max_frames_in_flight * WIDTH * 4)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,16 @@ async def test_who_reads_no_answers_keeps_nobody_from_the_slots(tmp_path: Path) 
 
 async def test_who_reads_no_answers_keeps_nobody_from_an_id(tmp_path: Path) -> None:
     counter_package(tmp_path, width=WIDTH)
-    limits = replace(LIMITS, max_message_bytes=8 * ANSWER_BYTES, max_pending_bytes=64 * ANSWER_BYTES)
-    bench = SessionBench(tmp_path, limits=limits)
+    limits = replace(
+        LIMITS,
+        max_frame_steps=LONG_STEPS,
+        max_message_bytes=8 * ANSWER_BYTES,
+        max_pending_bytes=64 * ANSWER_BYTES,
+    )
     numbers = range(1, LIMITS.max_frames_in_flight + 1)
-    # Their answers are more than a stream may leave unsent, and each is made in many pieces.
-    long = {"x": np.ones((1, WINDOWS * STEPS, WIDTH), np.float32)}
+    bench = SessionBench(tmp_path, limits=limits, max_sessions=len(numbers))
+    # Their answers are twice what a stream may leave unsent, and each is made in many pieces.
+    long = {"x": np.ones((1, LONG_STEPS, WIDTH), np.float32)}
     step = {"x": np.ones((1, WIDTH), np.float32)}
     async with serving(bench) as stub:
         unread = stub.ModelStreamInfer()

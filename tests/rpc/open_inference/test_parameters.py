@@ -48,7 +48,7 @@ def test_a_sequence_id_is_a_number_or_a_text(
     assert read(sequence_id=given).sequence_id == expected
 
 
-@pytest.mark.parametrize("given", [True, 1.5, "é" * 65, unsigned(2**63), pb.InferParameter()])
+@pytest.mark.parametrize("given", [True, 1.5, unsigned(2**63), pb.InferParameter()])
 def test_other_sequence_ids_are_refused(given: Value | pb.InferParameter) -> None:
     with pytest.raises(InvalidRequest, match="sequence_id: expected"):
         read(sequence_id=given)

@@ -11,7 +11,7 @@ import pytest
 from support.sequence_clients import SequenceClient, indices
 from support.session_bench import Lives, SessionBench
 from support.waiting import until
-from tidegate.errors import InternalError, SessionNotFound, StoreUnavailable
+from tidegate.errors import InvalidRequest, SessionNotFound, StoreUnavailable
 from tidegate.protocol.lifecycle import Condition
 from tidegate.session.sequences.request import SequenceAnswer
 
@@ -138,7 +138,11 @@ async def test_a_step_that_is_numbered_again_when_the_store_has_failed_is_refuse
             await until(lambda: table.accepted[slot] == 4)
         # Whoever has the id keeps the sequence in memory meanwhile.
         async with bench.manager.holds.take([session_id]):
-            for reply, error in ((first, StoreUnavailable), (bad, InternalError), (behind, StoreUnavailable)):
+            for reply, error in (
+                (first, StoreUnavailable),
+                (bad, InvalidRequest),
+                (behind, StoreUnavailable),
+            ):
                 with pytest.raises(error):
                     await reply
                 engine_stalls.close()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from support.sequence_clients import SequenceClient
-from support.session_bench import MAX_SESSIONS, SessionBench
+from support.session_bench import MAX_SESSIONS, Lives, SessionBench
 from support.waiting import until
 from tidegate.session import checkpointing
 
@@ -17,10 +14,9 @@ ONE, ANOTHER = "sequence/counter/int/1", "sequence/counter/int/100"
 
 
 @pytest.fixture
-async def bench(models: Path, tmp_path: Path) -> AsyncIterator[SessionBench]:
-    bench = SessionBench(models, store=f"sqlite:///{tmp_path / 'sessions.db'}")
-    yield bench
-    bench.close()
+async def bench(lives: Lives) -> SessionBench:
+    """With a store that lasts."""
+    return lives.begin()
 
 
 @pytest.mark.parametrize("x", [1, 2], ids=["the same inputs", "other inputs"])

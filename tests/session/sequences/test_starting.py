@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from support.sequence_clients import SequenceClient
+from support.sequence_clients import SequenceClient, indices
 from support.session_bench import LIMITS, MAX_SESSIONS, MAX_STORED, SessionBench
 from support.waiting import until
-from tidegate.errors import ArenaFull, SessionLost, StoreFull
+from tidegate.errors import ArenaFull, InvalidRequest, SessionLost, StoreFull
 
 FIVE = "sequence/counter/int/5"
 
@@ -31,6 +31,21 @@ async def test_a_start_on_a_live_id_begins_anew_and_the_operator_is_told(
     (record,) = (r for r in caplog.records if "anew" in r.getMessage())
     assert (record.levelname, record.__dict__["next_step"]) == ("WARNING", 2)
     assert (record.__dict__["sequence"], record.__dict__["model"]) == (5, "counter")
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+async def test_a_start_that_the_model_cannot_run_leaves_the_old_course_as_it_was(
+    door_bench: SessionBench, client: SequenceClient, is_in_memory: bool
+) -> None:
+    await client.step(5, model="table", start=True, inputs=indices(1)).answer()
+    if not is_in_memory:
+        await door_bench.passivate("sequence/table/int/5")
+
+    with pytest.raises(InvalidRequest, match="cannot run these values"):
+        await client.step(5, model="table", start=True, inputs=indices(*[1] * 30, 99))
+
+    assert (await client.step(5, model="table", inputs=indices(1)).answer()).first_step == 1
+    assert door_bench.value("tidegate_sequence_restarts_total", model="table") is None
 
 
 async def test_a_start_behind_steps_lets_them_be_answered(client: SequenceClient) -> None:

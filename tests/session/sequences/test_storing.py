@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +19,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
     counter_package(repository)
     return repository
-
-
-@pytest.fixture
-async def bench(models: Path) -> AsyncIterator[SessionBench]:
-    bench = SessionBench(models)
-    yield bench
-    bench.close()
-
-
-@pytest.fixture
-async def lives(models: Path, tmp_path: Path) -> AsyncIterator[Lives]:
-    lives = Lives(models, tmp_path / "sessions.db")
-    yield lives
-    lives.end()
 
 
 class Requests:

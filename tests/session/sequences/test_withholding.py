@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from support.sequence_clients import SequenceClient
-from support.session_bench import MAX_SESSIONS, SessionBench
+from support.session_bench import MAX_SESSIONS, Lives, SessionBench
 from support.waiting import until
-from tidegate.engine import engine as engine_module
 from tidegate.session.registry import Place
 
 TURNS = 50
 """Turns of the store: more than a state is tried to be stored."""
-
-
-@pytest.fixture
-def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two slices the test gets its turn."""
-    monkeypatch.setattr(engine_module, "INLINE_LIMIT_S", -1.0)
 
 
 def is_writing(place: Place) -> bool:
@@ -29,10 +19,9 @@ def is_writing(place: Place) -> bool:
 
 
 @pytest.fixture
-async def bench(models: Path, tmp_path: Path) -> AsyncIterator[SessionBench]:
-    bench = SessionBench(models, store=f"sqlite:///{tmp_path / 'sessions.db'}")
-    yield bench
-    bench.close()
+async def bench(lives: Lives) -> SessionBench:
+    """With a store that lasts."""
+    return lives.begin()
 
 
 async def test_a_long_request_waits_for_the_answers_before_it(bench: SessionBench, in_thread: None) -> None:

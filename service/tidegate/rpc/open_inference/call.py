@@ -10,7 +10,7 @@ from tidegate.model.manifest import Manifest
 from tidegate.oip import open_inference_pb2 as pb
 from tidegate.rpc.open_inference.layouts import Layouts, ModelLayout
 from tidegate.rpc.open_inference.parameters import read_parameters
-from tidegate.rpc.open_inference.requests import read_inputs
+from tidegate.rpc.open_inference.requests import held_bytes, read_inputs
 from tidegate.rpc.open_inference.responses import fill_answer, fill_sequence, read_selection
 from tidegate.session.open_request import check_model
 from tidegate.session.sequences.kept import MAX_REQUEST_ID_BYTES
@@ -27,7 +27,7 @@ class InferCall:
         message: As it came.
         parameters: What its parameters say.
         sequence: The sequence that it continues; None for a stateless one.
-        num_bytes: Size of the message.
+        num_bytes: What the message takes in memory.
         answer_bytes: Size of all outputs of the model, once the inputs have been read.
         arrived_s: Monotonic time.
     """
@@ -55,7 +55,7 @@ class InferCall:
         """
         self.arrived_s = time.monotonic()
         self.message = message
-        self.num_bytes = message.ByteSize()
+        self.num_bytes = held_bytes(message)
         self.answer_bytes = 0
         _check_request_id(message.id)
         check_model(message.model_name, message.model_version)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tidegate.errors import InvalidRequest, Unsupported
 from tidegate.oip import open_inference_pb2 as pb
 
-MAX_SEQUENCE_ID_BYTES = 128
 MAX_INT64 = 2**63 - 1
 
 KINDS = {
@@ -97,13 +96,7 @@ def _sequence_id(parameter: pb.InferParameter) -> int | str | None:
     if kind == "int64_param":
         return parameter.int64_param or None
     if kind == "string_param":
-        text = parameter.string_param
-        size = len(text.encode())
-        if size > MAX_SEQUENCE_ID_BYTES:
-            raise InvalidRequest(
-                f"sequence_id: expected at most {MAX_SEQUENCE_ID_BYTES} bytes of UTF-8, got {size}"
-            )
-        return text or None
+        return parameter.string_param or None
     if kind == "uint64_param" and parameter.uint64_param <= MAX_INT64:
         return parameter.uint64_param or None
     raise InvalidRequest(f"sequence_id: expected an int64 or a string, got {_shown(parameter)}")

@@ -48,6 +48,19 @@ CONTENTS: Mapping[str, _Contents] = {
 }
 """The fields of `InferTensorContents`, and their own types, by datatype; FP16 has none."""
 
+PARSED_BYTES: Mapping[str, int] = {
+    "bool_contents": 2,
+    "int_contents": 8,
+    "uint_contents": 8,
+    "int64_contents": 16,
+    "uint64_contents": 16,
+    "fp32_contents": 4,
+    "fp64_contents": 8,
+    "bytes_contents": 32,
+}
+"""What an element of each field takes once its message is parsed. Where its size on the wire varies, it is put into an
+array that doubles as it grows; a zero is one byte on the wire, and up to 16 then."""
+
 
 class Inputs(NamedTuple):
     """The inputs of a request.
@@ -59,6 +72,17 @@ class Inputs(NamedTuple):
 
     arrays: list[Array]
     has_time: bool
+
+
+def held_bytes(request: pb.ModelInferRequest) -> int:
+    """What a request takes in memory: its size on the wire, and that of its numbers where they stand in the message."""
+    parsed = sum(
+        PARSED_BYTES[field.name] * len(values)
+        for tensor in request.inputs
+        if tensor.HasField("contents")
+        for field, values in tensor.contents.ListFields()
+    )
+    return request.ByteSize() + parsed
 
 
 def read_inputs(layout: ModelLayout, request: pb.ModelInferRequest) -> Inputs:

@@ -5,9 +5,11 @@ Every turn happens while the id of the sequence is held, so nobody else works on
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+
+import numpy as np
 
 from tidegate.engine.pool import LoadedModel, ModelPool
 from tidegate.errors import TidegateError
@@ -29,14 +31,13 @@ from tidegate.session.sequences.entering import Entry
 from tidegate.session.sequences.kept import KeptAnswer, digest_of
 from tidegate.session.sequences.refusals import expired
 from tidegate.session.sequences.request import Outcome, SequenceRequest
+from tidegate.session.sequences.restarts import Restarts
 from tidegate.session.sequences.row import Row, tell
 from tidegate.session.sequences.sharing import Shared
 from tidegate.session.stores.store import StoredSession
-from tidegate.session.table import SessionTable
+from tidegate.session.table import NOBODY, SessionTable
 from tidegate.telemetry.metrics import Metrics
 from tidegate.tensor import Array
-
-log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -69,6 +70,7 @@ class Turns:
         self._ender = ender
         self._answers_of = answers_of
         self._metrics = metrics
+        self._restarts = Restarts(metrics)
         self._finds: Shared[str, StoredSession | None] = Shared(self._find)
         self._keeper = keeper
         self.leave_if_spoilt: Callable[[str], Awaitable[None]]
@@ -171,25 +173,24 @@ class Turns:
             inputs = self._read(request, model)
             _check_in_time(request)
             if old is not None:
+                await _try_out(model, inputs)
                 if not (isinstance(old, Place) and old.table.model is model):
                     await self._entry.check_room(model)
                 await self._leave_old(request, old)
             place = await self._entry.create(key, model)
         self._ender.begun(key.session_id)
         self._metrics.sequence_starts.labels(key.model).inc()
-        outcome = await self._run_first(request, place, inputs)
+        row = Row(request, place.slot, place.table.number.item(place.slot), inputs)
+        if old is not None:
+            row.deadline_s = None  # its time was not over when the old course was given up for it
+        self._answers_of(place.table).gathering.add(row)
+        outcome = await row.ended()
         if self.live(key.session_id) != place or place.table.sequences.is_spoilt(place.slot):
             return
         if isinstance(outcome, TidegateError):
             await self._ender.end(place)
         elif request.ends:
             await self._end(request, place)
-
-    async def _run_first(self, request: SequenceRequest, place: Place, inputs: list[Array]) -> Outcome:
-        table, slot = place
-        row = Row(request, slot, table.number.item(slot), inputs)
-        self._answers_of(table).gathering.add(row)
-        return await row.ended()
 
     async def _leave_old(self, request: SequenceRequest, old: Place | StoredSession) -> None:
         """End the course that a sequence was on, and tell the operator."""
@@ -199,9 +200,7 @@ class Turns:
         else:
             next_step = old.next_step if old.tombstone is None else old.tombstone.next_step
             await self._ender.forget(old.session_id, old.number)
-        facts = {"model": request.key.model, "sequence": request.key.id, "next_step": next_step}
-        log.warning("a sequence was begun anew that had not ended", extra=facts)
-        self._metrics.sequence_restarts.labels(request.key.model).inc()
+        self._restarts.tell(request.key, next_step)
 
     async def _end(self, request: SequenceRequest, place: Place) -> None:
         self._metrics.sequence_ends.labels(request.key.model).inc()
@@ -229,6 +228,19 @@ def _course(stored: StoredSession | None) -> Course:
         return Course.LOST
     is_behind = stored.may_have_lost_steps or stored.newest_step > stored.next_step
     return Course.BEHIND if is_behind else Course.GOING
+
+
+async def _try_out(model: LoadedModel, inputs: list[Array]) -> None:
+    """Run the first steps of a sequence on nobody's state: those that cannot run must not end the course before them.
+
+    Raises:
+        InvalidRequest: The graph refuses them.
+    """
+    runner, errands = model.runner, model.engine.errands
+    states = await errands.look(lambda: runner.copy_states(np.array([NOBODY], np.int32)))
+    for first in range(0, inputs[0].shape[1], runner.max_slice_steps):
+        piece = [np.ascontiguousarray(x[:, first : first + runner.max_slice_steps]) for x in inputs]
+        _, states = await errands.work(partial(runner.roll, piece, states))
 
 
 def _check_in_time(request: SequenceRequest) -> None:
