@@ -49,6 +49,7 @@ def test_a_package_of_the_repository_is_scored_on_its_held_out_rows(evaluate: Ev
 
     assert code == 0
     assert re.search(r"scored +313 rows, from 1996-01-06T00:00:00\+00:00 until the end", err)
+    assert re.search(r"interval +quantiles 0\.1 to 0\.9, should hold 80%", err)
     rows = rows_of(out, "The same in the units of the data")
     assert [row["steps ahead"] for row in rows] == ["1", "4", "26"]
     # As models/README.md has them, for the rows from 1996 on.
@@ -88,7 +89,11 @@ def test_several_packages_are_told_by_mean_and_spread(evaluate: Evaluate, tmp_pa
     assert rows_of(both[1], "Means of 2 packages. Averages from 1 up") == rows_of(
         one[1], "Averages from 1 up"
     )
-    assert [row["MSE"] for row in rows_of(both[1], "Their spread")] == ["0", "0"]
+    # Only the table of the means has rows that begin with the steps ahead: whoever reads it is not misled.
+    assert rows_of(both[1], "Their spread") == [
+        {"steps ahead": "MSE", "1": "0", "2": "0"},
+        {"steps ahead": "MAE", "1": "0", "2": "0"},
+    ]
     assert other[0] == 1
     assert "anomaly: expected repeating/2 to forecast the same" in other[2]
     assert drawn[0] == 2
@@ -131,6 +136,33 @@ def test_points_without_times_are_drawn_too(evaluate: Evaluate, tmp_path: Path) 
         "excerpt.png",
     ]
     assert rows_of(out, "Anomaly scores")[1] == {"above": "0.9", "found": "8.0%", "if calibrated": "10%"}
+
+
+def test_a_folder_of_something_else_does_not_hide_a_model_of_its_name(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "co2-weekly" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    code, out, _ = evaluate("co2-weekly", "--models", MODELS, "--json", "-")
+    told = evaluate("co2-weekly/data", "--models", MODELS)
+
+    assert (code, json.loads(out)["model"]) == (0, "co2-weekly/1")
+    assert told[0] == 1
+    assert told[2] == (
+        "error: co2-weekly/data: expected a folder with manifest.toml, or with versions that have one\n"
+    )
+
+
+def test_the_newest_version_of_a_folder_is_meant(evaluate: Evaluate, tmp_path: Path) -> None:
+    data = tmp_path / "plain.csv"
+    data.write_text("a\n" + "".join(f"{k}\n" for k in range(9)))
+    for version in ("2", "10"):
+        repeating_package(tmp_path, ("a",), 2, version=version)
+
+    _, out, _ = evaluate(tmp_path / "repeating", data, "--json", "-")
+
+    assert json.loads(out)["model"] == "repeating/10"
 
 
 @pytest.mark.parametrize(

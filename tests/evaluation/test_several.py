@@ -19,6 +19,7 @@ def figures_of(model: str, mse: float | None, **changes: Any) -> dict[str, Any]:
         "data": {"file": "a.csv", "sha256": "11", "rows": 9},
         "split": {"from": "row 1", "until": "the end", "first_row": 0, "rows": 9},
         "point": "the answer",
+        "interval": None,
         "season_steps": None,
         "known_ahead": [],
         "unit": "standard deviations of the training rows",

@@ -65,6 +65,7 @@ def json_figures(found: Evaluation) -> dict[str, Any]:
             "rows": found.split.stop - found.split.start,
         },
         "point": f"quantile {look.levels[look.point]:g}" if look.levels else "the answer",
+        "interval": [look.levels[0], look.levels[-1]] if len(look.levels) > 1 else None,
         "season_steps": found.season_steps or None,
         "known_ahead": list(found.known_ahead),
         "unit": f"standard deviations of the {found.unit.source}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from tidegate.errors import InvalidRequest
 
-SAME = ("data", "split", "point", "season_steps", "known_ahead", "unit")
+SAME = ("data", "split", "point", "interval", "season_steps", "known_ahead", "unit")
 """What packages must have in common for a mean to mean anything; each has it of its own recipe and rules."""
 
 MEASURED = ("up_to", "at", "at_most", "targets", "anomaly")
