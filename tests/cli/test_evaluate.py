@@ -113,6 +113,17 @@ def test_rows_can_be_chosen_by_time(evaluate: Evaluate) -> None:
     assert split["rows"] == 52
 
 
+def test_rows_that_were_not_held_out_are_told(evaluate: Evaluate) -> None:
+    # Weeks of the last year before test_from, and all that are held out.
+    _, out, err = evaluate(MODELS / "co2-weekly", DATA, "--from", "1995-01-01", "--json", "-")
+    held_out = evaluate(MODELS / "co2-weekly", DATA, "--json", "-")
+
+    assert json.loads(out)["rows_not_held_out"] == 52
+    assert re.search(r"held out +not all: 52 of these rows were trained or chosen on\n", err)
+    assert json.loads(held_out[1])["rows_not_held_out"] == 0
+    assert "held out" not in held_out[2]
+
+
 def test_pictures_are_drawn(evaluate: Evaluate, tmp_path: Path) -> None:
     code, _, err = evaluate(MODELS / "co2-weekly", DATA, "--png", tmp_path / "new" / "pictures")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from uuid import uuid4
 
 from support.naive_models import repeating_package
 from support.server import MODELS, ServerProcess
-from tidegate.client import Client
+from support.waiting import eventually
+from tidegate.client import AsyncClient, Client
 from tidegate.model.package import read_package
 
 PACKAGE = MODELS / "co2-weekly" / "1"
@@ -132,10 +134,21 @@ def test_a_package_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"error: {copy}: sha256: expected ")
 
 
+async def detached(session_id: str, address: str) -> None:
+    """Return once the server has heard that the session's stream is gone."""
+    async with AsyncClient(address) as client:
+
+        async def is_detached() -> bool:
+            return (await client.sessions.get(session_id)).condition == "detached"
+
+        await eventually(is_detached)
+
+
 def test_sessions_are_listed_shown_and_closed(small_server: ServerProcess) -> None:
     session_id, address = uuid4().hex, small_server.address
     with Client(address) as client, client.session("decay", session_id) as session:
         session.steps([[0, 0, 0, 0]] * 3)
+    asyncio.run(detached(session_id, address))
 
     listed = tidegate("sessions", "list", "--model", "decay", "--address", address)
     shown = tidegate("sessions", "show", session_id, "--address", address)

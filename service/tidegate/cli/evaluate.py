@@ -173,13 +173,17 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    data, split = figures["data"], figures["split"]
+    data, split, not_held_out = figures["data"], figures["split"], figures["rows_not_held_out"]
     filled = f", {data['steps_filled']} of them filled" if data["steps_filled"] else ""
     dropped = f", {data['rows_dropped']} dropped" if data["rows_dropped"] else ""
     facts = [
         ("model", figures["model"]),
         ("data", f"{data['file']}: {data['rows']} rows{filled}{dropped} (sha256 {data['sha256'][:12]}…)"),
         ("scored", f"{split['rows']} rows, from {split['from']} until {split['until']}"),
+        (
+            "held out",
+            f"not all: {not_held_out} of these rows were trained or chosen on" if not_held_out else "",
+        ),
         ("forecast", figures["point"]),
         ("interval", _interval(*figures["interval"]) if figures["interval"] else ""),
         ("season", f"{figures['season_steps']} steps" if figures["season_steps"] else ""),

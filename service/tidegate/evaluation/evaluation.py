@@ -19,7 +19,15 @@ from tidegate.evaluation.forecasts import Block, Report, stream, stream_rolled
 from tidegate.evaluation.predicted import Predicted, predicted
 from tidegate.evaluation.scores import Means, Tally
 from tidegate.evaluation.series import Series
-from tidegate.evaluation.split import Split, Unit, find_split, find_unit, recipe_number, recipe_time
+from tidegate.evaluation.split import (
+    Split,
+    Unit,
+    find_split,
+    find_unit,
+    num_not_held_out,
+    recipe_number,
+    recipe_time,
+)
 from tidegate.evaluation.streaming import streamed_session
 from tidegate.model.forecast import FeedbackRules, fed_elements, feeds
 from tidegate.model.manifest import Manifest
@@ -57,6 +65,7 @@ class Evaluation:
         sha256: Of its bytes.
         series: The file.
         split: The rows that were forecast.
+        num_not_held_out: Those of them that the package is known to have been trained or chosen on.
         look: What the forecasts are.
         unit: What errors of several targets are measured in.
         season_steps: Of the naive forecast; 0: there is none.
@@ -74,6 +83,7 @@ class Evaluation:
     sha256: str
     series: Series
     split: Split
+    num_not_held_out: int
     look: Predicted
     unit: Unit
     season_steps: int
@@ -127,6 +137,7 @@ def evaluate_package(
         sha256=manifest.sha256,
         series=series,
         split=split,
+        num_not_held_out=num_not_held_out(manifest, series, split),
         look=look,
         unit=find_unit(manifest, series, split),
         season_steps=season_steps,

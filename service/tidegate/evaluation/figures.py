@@ -64,6 +64,7 @@ def json_figures(found: Evaluation) -> dict[str, Any]:
             "first_row": found.split.start,
             "rows": found.split.stop - found.split.start,
         },
+        "rows_not_held_out": found.num_not_held_out,
         "point": f"quantile {look.levels[look.point]:g}" if look.levels else "the answer",
         "interval": [look.levels[0], look.levels[-1]] if len(look.levels) > 1 else None,
         "season_steps": found.season_steps or None,

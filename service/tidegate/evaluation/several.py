@@ -44,6 +44,7 @@ def joined_figures(packages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "model": ", ".join(figures["model"] for figures in packages),
         **{name: first[name] for name in SAME},
+        "rows_not_held_out": max(figures["rows_not_held_out"] for figures in packages),
         **{name: _combined([figures[name] for figures in packages], _mean) for name in MEASURED},
         "spread": _combined(own, statistics.stdev),
         "packages": [dict(figures) for figures in packages],

@@ -66,6 +66,14 @@ def find_split(series: Series, first: datetime | None, until: datetime | None) -
     return split
 
 
+def num_not_held_out(manifest: Manifest, series: Series, split: Split) -> int:
+    """Rows of a split that the package was trained or chosen on; 0 where nothing tells, as for another file."""
+    test_from = recipe_time(manifest, "test_from")
+    if test_from is None or series.sha256 != manifest.provenance.get("data_sha256"):
+        return 0
+    return max(0, min(split.stop, series.rows_before(test_from)) - split.start)
+
+
 def recipe_time(manifest: Manifest, key: str) -> datetime | None:
     """A time of the recipe's `[data]`, which a package made by `tidegate train` keeps; None: it has none.
 
