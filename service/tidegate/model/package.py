@@ -112,8 +112,8 @@ def write_package(
         Folder of the package.
 
     Raises:
-        PackageError: The version exists with other bytes, or the manifest's hash is not that of the
-            bytes given.
+        PackageError: The version exists with other bytes, the manifest's hash is not that of the
+            bytes given, or the repository cannot be written.
     """
     files = dict(initial_files or {})
     found = content_hash(onnx, files)
@@ -121,23 +121,12 @@ def write_package(
         raise PackageError(f"{manifest.label}: sha256: expected {found}, got {manifest.sha256}")
     target = repository / manifest.name / manifest.version
     contents = {MODEL_FILE: onnx, MANIFEST_FILE: format_manifest(manifest).encode(), **files}
-    if target.exists():
-        _check_unchanged(target, contents)
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
-        for name, data in contents.items():
-            _write_synced(staging / name, data)
-        staging.chmod(0o755)
-        staging.rename(target)
-    except OSError:
         if not target.exists():
-            raise
-        # Another process wrote the version meanwhile.
-        _check_unchanged(target, contents)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
+            _place(target, contents)
+    except OSError as error:
+        raise PackageError(f"{error.filename or target}: {error.strerror}") from error
+    _check_unchanged(target, contents)
     return target
 
 
@@ -146,6 +135,22 @@ def npy_bytes(value: Array) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, value, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _place(target: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder under another name and move it to its place, unless another process does so meanwhile."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        for name, data in contents.items():
+            _write_synced(staging / name, data)
+        staging.chmod(0o755)
+        staging.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
 
 
 def _check_unchanged(target: Path, contents: Mapping[str, bytes]) -> None:
