@@ -14,27 +14,11 @@ import pytest
 
 from support.naive_models import repeating_package
 from support.server import MODELS, ServerProcess
-from tidegate.cli.root import main
 from tidegate.client import Client
 
 ROOT = Path(__file__).parents[2]
 DATA = MODELS / "co2-weekly" / "co2.csv"
 Evaluate = Callable[..., tuple[int, str, str]]
-
-PNG = b"\x89PNG\r\n"
-
-
-@pytest.fixture
-def evaluate(capsys: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run the command; gives exit code, stdout and stderr."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["evaluate", *(str(arg) for arg in args)])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
@@ -122,31 +106,6 @@ def test_rows_that_were_not_held_out_are_told(evaluate: Evaluate) -> None:
     assert re.search(r"held out +not all: 52 of these rows were trained or chosen on\n", err)
     assert json.loads(held_out[1])["rows_not_held_out"] == 0
     assert "held out" not in held_out[2]
-
-
-def test_pictures_are_drawn(evaluate: Evaluate, tmp_path: Path) -> None:
-    code, _, err = evaluate(MODELS / "co2-weekly", DATA, "--png", tmp_path / "new" / "pictures")
-
-    files = sorted((tmp_path / "new" / "pictures").iterdir())
-    assert code == 0
-    assert [file.name for file in files] == ["calibration.png", "errors.png", "excerpt.png"]
-    assert all(file.read_bytes().startswith(PNG) and str(file) in err for file in files)
-
-
-def test_points_without_times_are_drawn_too(evaluate: Evaluate, tmp_path: Path) -> None:
-    repeating_package(tmp_path / "models", ("a", "b"), 2, anomaly=True)
-    data = tmp_path / "plain.csv"
-    data.write_text("a,b\n" + "".join(f"{k / 50},{k % 7}\n" for k in range(50)))
-
-    code, out, _ = evaluate("repeating", data, "--models", tmp_path / "models", "--png", tmp_path)
-
-    assert code == 0
-    assert [file.name for file in sorted(tmp_path.glob("*.png"))] == [
-        "anomalies.png",
-        "errors.png",
-        "excerpt.png",
-    ]
-    assert rows_of(out, "Anomaly scores")[1] == {"above": "0.9", "found": "8.0%", "if calibrated": "10%"}
 
 
 def test_a_folder_of_something_else_does_not_hide_a_model_of_its_name(
