@@ -112,8 +112,8 @@ def write_package(
         Folder of the package.
 
     Raises:
-        PackageError: The version exists with other bytes, the manifest's hash is not that of the
-            bytes given, or the repository cannot be written.
+        PackageError: The version exists with other bytes, or the manifest's hash is not that of the
+            bytes given.
     """
     files = dict(initial_files or {})
     found = content_hash(onnx, files)
@@ -121,26 +121,11 @@ def write_package(
         raise PackageError(f"{manifest.label}: sha256: expected {found}, got {manifest.sha256}")
     target = repository / manifest.name / manifest.version
     contents = {MODEL_FILE: onnx, MANIFEST_FILE: format_manifest(manifest).encode(), **files}
-    try:
-        if not target.exists():
-            _place(target, contents)
-    except OSError as error:
-        raise PackageError(f"{error.filename or target}: {error.strerror}") from error
-    _check_unchanged(target, contents)
-    return target
-
-
-def npy_bytes(value: Array) -> bytes:
-    """An initial state as the bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, value, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _place(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder under another name and move it to its place, unless another process does so meanwhile."""
+    if target.exists():
+        _check_unchanged(target, contents)
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
         for name, data in contents.items():
             _write_synced(staging / name, data)
@@ -149,8 +134,18 @@ def _place(target: Path, contents: Mapping[str, bytes]) -> None:
     except OSError:
         if not target.exists():
             raise
+        # Another process wrote the version meanwhile.
+        _check_unchanged(target, contents)
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
+    return target
+
+
+def npy_bytes(value: Array) -> bytes:
+    """An initial state as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _check_unchanged(target: Path, contents: Mapping[str, bytes]) -> None:
