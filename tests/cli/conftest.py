@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,5 +24,18 @@ def importing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Import:
             main(["models", "import", str(file), "--name", "m", "--models", str(models), *flags])
         captured = capsys.readouterr()
         return Done(caught.value.code, captured.out, captured.err, models)
+
+    return run
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; gives exit code, stdout and stderr."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["evaluate", *(str(arg) for arg in args)])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
 
     return run

@@ -14,27 +14,11 @@ import pytest
 
 from support.naive_models import repeating_package
 from support.server import MODELS, ServerProcess
-from tidegate.cli.root import main
 from tidegate.client import Client
 
 ROOT = Path(__file__).parents[2]
 DATA = MODELS / "co2-weekly" / "co2.csv"
 Evaluate = Callable[..., tuple[int, str, str]]
-
-PNG = b"\x89PNG\r\n"
-
-
-@pytest.fixture
-def evaluate(capsys: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run the command; gives exit code, stdout and stderr."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["evaluate", *(str(arg) for arg in args)])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
@@ -49,6 +33,7 @@ def test_a_package_of_the_repository_is_scored_on_its_held_out_rows(evaluate: Ev
 
     assert code == 0
     assert re.search(r"scored +313 rows, from 1996-01-06T00:00:00\+00:00 until the end", err)
+    assert re.search(r"interval +quantiles 0\.1 to 0\.9, should hold 80%", err)
     rows = rows_of(out, "The same in the units of the data")
     assert [row["steps ahead"] for row in rows] == ["1", "4", "26"]
     # As models/README.md has them, for the rows from 1996 on.
@@ -88,7 +73,11 @@ def test_several_packages_are_told_by_mean_and_spread(evaluate: Evaluate, tmp_pa
     assert rows_of(both[1], "Means of 2 packages. Averages from 1 up") == rows_of(
         one[1], "Averages from 1 up"
     )
-    assert [row["MSE"] for row in rows_of(both[1], "Their spread")] == ["0", "0"]
+    # Only the table of the means has rows that begin with the steps ahead: whoever reads it is not misled.
+    assert rows_of(both[1], "Their spread") == [
+        {"steps ahead": "MSE", "1": "0", "2": "0"},
+        {"steps ahead": "MAE", "1": "0", "2": "0"},
+    ]
     assert other[0] == 1
     assert "anomaly: expected repeating/2 to forecast the same" in other[2]
     assert drawn[0] == 2
@@ -108,29 +97,42 @@ def test_rows_can_be_chosen_by_time(evaluate: Evaluate) -> None:
     assert split["rows"] == 52
 
 
-def test_pictures_are_drawn(evaluate: Evaluate, tmp_path: Path) -> None:
-    code, _, err = evaluate(MODELS / "co2-weekly", DATA, "--png", tmp_path / "new" / "pictures")
+def test_rows_that_were_not_held_out_are_told(evaluate: Evaluate) -> None:
+    # Weeks of the last year before test_from, and all that are held out.
+    _, out, err = evaluate(MODELS / "co2-weekly", DATA, "--from", "1995-01-01", "--json", "-")
+    held_out = evaluate(MODELS / "co2-weekly", DATA, "--json", "-")
 
-    files = sorted((tmp_path / "new" / "pictures").iterdir())
-    assert code == 0
-    assert [file.name for file in files] == ["calibration.png", "errors.png", "excerpt.png"]
-    assert all(file.read_bytes().startswith(PNG) and str(file) in err for file in files)
+    assert json.loads(out)["rows_not_held_out"] == 52
+    assert re.search(r"held out +not all: 52 of these rows were trained or chosen on\n", err)
+    assert json.loads(held_out[1])["rows_not_held_out"] == 0
+    assert "held out" not in held_out[2]
 
 
-def test_points_without_times_are_drawn_too(evaluate: Evaluate, tmp_path: Path) -> None:
-    repeating_package(tmp_path / "models", ("a", "b"), 2, anomaly=True)
+def test_a_folder_of_something_else_does_not_hide_a_model_of_its_name(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "co2-weekly" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    code, out, _ = evaluate("co2-weekly", "--models", MODELS, "--json", "-")
+    told = evaluate("co2-weekly/data", "--models", MODELS)
+
+    assert (code, json.loads(out)["model"]) == (0, "co2-weekly/1")
+    assert told[0] == 1
+    assert told[2] == (
+        "error: co2-weekly/data: expected a folder with manifest.toml, or with versions that have one\n"
+    )
+
+
+def test_the_newest_version_of_a_folder_is_meant(evaluate: Evaluate, tmp_path: Path) -> None:
     data = tmp_path / "plain.csv"
-    data.write_text("a,b\n" + "".join(f"{k / 50},{k % 7}\n" for k in range(50)))
+    data.write_text("a\n" + "".join(f"{k}\n" for k in range(9)))
+    for version in ("2", "10"):
+        repeating_package(tmp_path, ("a",), 2, version=version)
 
-    code, out, _ = evaluate("repeating", data, "--models", tmp_path / "models", "--png", tmp_path)
+    _, out, _ = evaluate(tmp_path / "repeating", data, "--json", "-")
 
-    assert code == 0
-    assert [file.name for file in sorted(tmp_path.glob("*.png"))] == [
-        "anomalies.png",
-        "errors.png",
-        "excerpt.png",
-    ]
-    assert rows_of(out, "Anomaly scores")[1] == {"above": "0.9", "found": "8.0%", "if calibrated": "10%"}
+    assert json.loads(out)["model"] == "repeating/10"
 
 
 @pytest.mark.parametrize(

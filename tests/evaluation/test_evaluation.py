@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,29 @@ def test_on_the_file_of_the_recipe_the_unit_is_measured(tmp_path: Path, file: Pa
     assert found.unit.std == pytest.approx([np.arange(20).std(), 10 * np.arange(20).std()])
 
 
+def test_a_recipe_that_was_written_by_hand_is_read_as_far_as_it_makes_sense(
+    tmp_path: Path, file: Path
+) -> None:
+    recipe = {
+        # As TOML has it, where no quotes stand around it.
+        "data": {"test_from": date(2024, 1, 26)},
+        "forecast": {"season_steps": -7},
+    }
+
+    found = evaluated(
+        tmp_path,
+        file,
+        Plan(),
+        provenance={"recipe": recipe, "target_std": {"a": 2, "b": 0}, "data_sha256": 0},
+    )
+
+    assert found.split == Split(25, 40)
+    assert found.season_steps == 0
+    assert found.unit.source == "rows before the split"
+    with pytest.raises(ConfigError, match=r"provenance\.recipe\.data\.test_from: expected an ISO 8601 date"):
+        evaluated(tmp_path / "b", file, Plan(), provenance={"recipe": {"data": {"test_from": "soon"}}})
+
+
 def test_a_file_without_times_is_evaluated_whole(tmp_path: Path) -> None:
     path = tmp_path / "plain.csv"
     path.write_text("a,b\n" + "".join(f"{k},{-k}\n" for k in range(20)))
@@ -109,7 +133,7 @@ def test_a_file_without_times_is_evaluated_whole(tmp_path: Path) -> None:
     assert found.up_to.of_target(0)["mae"].tolist() == [1, 2]
     assert found.unit.source == "rows of the split"
     assert json_figures(found)["split"]["from"] == "row 1"
-    with pytest.raises(ConfigError, match="expected a time column"):
+    with pytest.raises(ConfigError, match="expected the time column 'day', because the split"):
         evaluated(tmp_path, path, Plan(first=parse_time("2024-01-11")))
 
 
@@ -181,10 +205,16 @@ def test_rolled_forecasts_are_averaged_like_any_other(tmp_path: Path, rng: np.ra
     path.write_text("value,season,plan\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     series = read_series(path, package.manifest, ("value",))
 
-    found = evaluate_package(load_runner(package), series, Plan(horizons=(1, 3)))
+    runner = load_runner(package)
+    found = evaluate_package(runner, series, Plan(horizons=(1, 3)))
 
     assert found.horizons == (1, 2, 3)
     assert found.known_ahead == ("season", "plan")
     assert found.at.count.tolist() == [[299, 298, 297]]
     # Two batches of copies, the second of which is not full.
     assert found.excerpt.forecasts.shape == (200, 1, 3)
+    # A number that no memory could hold is refused like any other.
+    with pytest.raises(
+        InvalidRequest, match="horizons: expected at most 299, the length of the split, got 1"
+    ):
+        evaluate_package(runner, series, Plan(horizons=(1, 10**18)))

@@ -104,6 +104,19 @@ def test_an_answer_that_is_fed_back_and_looks_further_is_read_as_it_is() -> None
             {"shape": ["batch", 3], "features": ["a"], "horizon_steps": [1, 2, 3], "dtype": "int64"},
             r"expected real numbers .* got int64 \[3\]",
         ),
+        (
+            {"shape": ["batch", 2], "features": ["a"], "horizon_steps": [2, 1]},
+            r"horizon_steps: expected ascending ones, got \[2, 1\]",
+        ),
+        (
+            {
+                "shape": ["batch", 1, 2],
+                "features": ["a"],
+                "horizon_steps": [1],
+                "quantile_levels": [0.9, 0.1],
+            },
+            r"quantile_levels: expected ascending ones, got \[0.9, 0.1\]",
+        ),
     ],
 )
 def test_what_the_manifest_does_not_explain_is_refused(output: dict[str, Any], told: str) -> None:

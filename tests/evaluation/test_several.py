@@ -19,6 +19,8 @@ def figures_of(model: str, mse: float | None, **changes: Any) -> dict[str, Any]:
         "data": {"file": "a.csv", "sha256": "11", "rows": 9},
         "split": {"from": "row 1", "until": "the end", "first_row": 0, "rows": 9},
         "point": "the answer",
+        "interval": None,
+        "rows_not_held_out": 0,
         "season_steps": None,
         "known_ahead": [],
         "unit": "standard deviations of the training rows",
@@ -40,9 +42,11 @@ def test_one_package_keeps_its_figures() -> None:
 def test_several_have_a_mean_and_a_spread() -> None:
     found = [figures_of("a/1", 1.0), figures_of("a/2", 2.0), figures_of("a/3", 6.0)]
 
+    found[1]["rows_not_held_out"] = 4
     joined = joined_figures(found)
 
     assert joined["model"] == "a/1, a/2, a/3"
+    assert joined["rows_not_held_out"] == 4
     assert joined["up_to"] == {"windows": {"1": 8}, "mse": {"1": 3.0}, "mse_repeat_last": {"1": 0.7}}
     assert joined["targets"]["a"]["at"]["mse"] == {"1": 3.0}
     # The squares of -2, -1 and 3, over 3 - 1.

@@ -29,6 +29,15 @@ TOLD = ("mae", "mae_repeat_last", "mae_same_season", "interval_coverage")
 """What the table in models/README.md tells of each horizon."""
 
 
+TOLD_WEEKS = np.array([1, 4, 13, 26]) - 1
+
+
+def told_after(words: str) -> list[float]:
+    """The four numbers that models/README.md has behind some words."""
+    text = (MODELS / "README.md").read_text().partition(words)[2]
+    return [float(number) for number in re.findall(r"0\.\d{3}", text)[: len(TOLD_WEEKS)]]
+
+
 @pytest.fixture(scope="module")
 def package() -> ModelPackage:
     return read_package(MODEL / "1")
@@ -111,6 +120,7 @@ def test_a_session_that_begins_cold_beats_both_as_well(
     cold = evaluate_session(package, held_out.start).at.of_target(0)
 
     assert (cold["mae"] < 0.8 * np.minimum(scores["mae_repeat_last"], scores["mae_same_season"])).all()
+    assert cold["mae"][TOLD_WEEKS] == pytest.approx(told_after("begins cold in 1996"), abs=0.6e-3)
 
 
 def test_it_beats_what_is_less_naive_too(scores: dict[str, Array], series: Series, held_out: slice) -> None:
@@ -121,6 +131,7 @@ def test_it_beats_what_is_less_naive_too(scores: dict[str, Array], series: Serie
     error = np.where(counts, np.abs(naive - future), 0).sum(0) / counts.sum(0)
 
     assert (scores["mae"] < error).all()
+    assert error[TOLD_WEEKS] == pytest.approx(told_after("knows season and trend"), abs=0.6e-3)
 
 
 def test_its_80_percent_interval_holds_about_80_percent(found: Evaluation) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_its_splits_are_those_of_the_benchmark() -> None:
 
     assert [(edge - first) / dt.timedelta(hours=1) for edge in edges if edge] == [8640, 11520, 14400]
     assert data.file == "etth1/ETTh1.csv"
+
+
+def test_the_readme_has_one_row_for_each_horizon_and_the_mse_comes_first() -> None:
+    section = (RECIPE.parents[1] / "README.md").read_text().partition("\n## ETTh1\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \|.*$", section, re.MULTILINE)
+
+    assert re.search(r"^\| steps ahead \| MSE \| MAE \| MSE, repeat last \|", section, re.MULTILINE)
+    assert [steps for steps, _ in rows] == ["1", "24", "96"]
+    told = (RECIPE.parents[2] / "README.md").read_text()
+    assert "it printed {}, {} and {} for the mean squared error".format(*(mse for _, mse in rows)) in told
 
 
 def test_its_network_is_built_with_the_state_that_is_told(tmp_path: Path) -> None:

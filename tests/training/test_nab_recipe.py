@@ -71,6 +71,9 @@ def test_a_series_with_gaps_is_trained_on_and_a_session_with_gaps_is_scored(tmp_
     score = answers["anomaly"].ravel()
     assert package.manifest.provenance["steps_filled"] > 0
     assert made.held_out.anomalies is not None
+    # Calibrated on these rows in PyTorch, and so found where the package is served.
+    above = package.manifest.provenance["metrics"]["validation"]["anomaly_above"]
+    assert above == pytest.approx({"0.5": 0.5, "0.9": 0.1, "0.95": 0.05, "0.99": 0.01}, abs=0.005)
     assert np.isfinite(answers["forecast"]).all()
     assert ((score >= 0) & (score <= 1)).all()
     assert (score[20:30] == 0).all()

@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from tidegate.cli.connection import print_facts
-from tidegate.cli.figure_tables import FigureTable, by_steps, by_target, print_tables
+from tidegate.cli.figure_tables import (
+    FigureTable,
+    by_measure,
+    by_steps,
+    by_target,
+    of_anomalies,
+    print_tables,
+)
 from tidegate.cli.packages import open_package
 from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.model.data_files import data_file
@@ -166,18 +173,27 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    data, split = figures["data"], figures["split"]
+    data, split, not_held_out = figures["data"], figures["split"], figures["rows_not_held_out"]
     filled = f", {data['steps_filled']} of them filled" if data["steps_filled"] else ""
     dropped = f", {data['rows_dropped']} dropped" if data["rows_dropped"] else ""
     facts = [
         ("model", figures["model"]),
         ("data", f"{data['file']}: {data['rows']} rows{filled}{dropped} (sha256 {data['sha256'][:12]}…)"),
         ("scored", f"{split['rows']} rows, from {split['from']} until {split['until']}"),
+        (
+            "held out",
+            f"not all: {not_held_out} of these rows were trained or chosen on" if not_held_out else "",
+        ),
         ("forecast", figures["point"]),
+        ("interval", _interval(*figures["interval"]) if figures["interval"] else ""),
         ("season", f"{figures['season_steps']} steps" if figures["season_steps"] else ""),
         ("known ahead", ", ".join(figures["known_ahead"])),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"quantiles {low:g} to {high:g}, should hold {100 * (high - low):.3g}%"
 
 
 def _tables(figures: dict[str, Any]) -> list[FigureTable]:
@@ -191,13 +207,9 @@ def _tables(figures: dict[str, Any]) -> list[FigureTable]:
         by_steps(f"Exactly so many steps ahead, in {figures['unit']}", _at(figures)),
     ]
     if "spread" in figures:
-        tables.insert(1, by_steps("Their spread: standard deviation over the packages", figures["spread"]))
+        tables.insert(1, by_measure("Their spread: standard deviation over the packages", figures["spread"]))
     if figures["anomaly"]:
-        rows = [
-            [above, f"{share:.1%}", f"{1 - float(above):.0%}"]
-            for above, share in figures["anomaly"]["above"].items()
-        ]
-        tables.append(FigureTable("Anomaly scores", ["above", "found", "if calibrated"], rows))
+        tables.append(of_anomalies("Anomaly scores", figures["anomaly"]["above"]))
     return tables
 
 

@@ -118,7 +118,8 @@ def draw_excerpt(found: Evaluation) -> Figure:
         panel.plot(times, excerpt.truth[:, number], color="black", linewidth=1, label="observed")
         panel.set_ylabel(_label(found, number), parse_math=False)
         panel.grid(alpha=0.3)
-    panels[0].legend(loc="upper left", ncols=3)
+    # Outside: inside it would hide the first forecasts.
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     if found.series.times:
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         panels[-1].xaxis.set_major_locator(locator)

@@ -51,38 +51,63 @@ def measures_of(part: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def by_steps(title: str, part: Mapping[str, Any]) -> FigureTable:
     """A row for each number of steps ahead, a column for each measure."""
-    measures = measures_of(part)
-    names = _ordered(measures)
-    steps = sorted({int(step) for values in measures.values() for step in values})
-    rows = [[str(step), *(_text(name, measures[name].get(str(step))) for name in names)] for step in steps]
-    return FigureTable(title, ["steps ahead", *(_HEADINGS.get(n, n.replace("_", " ")) for n in names)], rows)
+    names = _ordered(measures_of(part))
+    headings = ["steps ahead", *(_heading(name) for name in names)]
+    return FigureTable(title, headings, _rows(part, names))
+
+
+def by_measure(title: str, part: Mapping[str, Any]) -> FigureTable:
+    """A row for each measure, a column for each number of steps ahead."""
+    names = _ordered(measures_of(part))
+    steps, *columns = zip(*_rows(part, names), strict=True)
+    rows = [[_heading(name), *column] for name, column in zip(names, columns, strict=True)]
+    return FigureTable(title, ["steps ahead", *steps], rows, num_words=1)
 
 
 def by_target(title: str, targets: Mapping[str, Mapping[str, Any]]) -> FigureTable:
     """A row for each target and number of steps ahead."""
-    parts = {
-        f"{name} ({target['unit']})" if target.get("unit") else name: by_steps("", target)
-        for name, target in targets.items()
-    }
-    headings = next(iter(parts.values())).headings
-    rows = [[name, *row] for name, part in parts.items() for row in part.rows]
-    return FigureTable(title, ["target", *headings], rows, num_words=1)
+    names = _ordered({name: None for target in targets.values() for name in measures_of(target)})
+    rows = []
+    for target, part in targets.items():
+        label = f"{target} ({part['unit']})" if part.get("unit") else target
+        rows += [[label, *row] for row in _rows(part, names)]
+    headings = ["target", "steps ahead", *(_heading(name) for name in names)]
+    return FigureTable(title, headings, rows, num_words=1)
+
+
+def of_anomalies(title: str, above: Mapping[str, Any]) -> FigureTable:
+    """How often anomaly scores were above some values, and how often calibrated ones are."""
+    rows = [
+        [level, f"{share:.1%}", f"{1 - float(level):.0%}"]
+        for level, share in above.items()
+        if isinstance(share, int | float)
+    ]
+    return FigureTable(title, ["above", "found", "if calibrated"], rows)
 
 
 def kept_figures(provenance: Mapping[str, Any]) -> list[FigureTable]:
-    """The figures that a manifest keeps of each part of the data, as far as it keeps any."""
-    metrics = provenance.get("metrics")
-    parts = metrics if isinstance(metrics, dict) else {}
+    """The figures that a manifest keeps of each part of the data, as far as it keeps any.
+
+    Sorted, because a server sends tables in no order.
+    """
+    parts = _table(provenance, "metrics")
     tables = []
-    for name, part in parts.items():
+    for name in sorted(parts, key=lambda name: (name == "test", name)):
+        part = parts[name]
         if not isinstance(part, dict) or not measures_of(part):
             continue
         rows = f", from {part['from']} until {part['until']}" if {"from", "until"} <= part.keys() else ""
         unit = f", in {part['unit']}" if "unit" in part else ""
         tables.append(by_steps(f"Figures on the {name} rows{rows}{unit}", part))
-        targets = part.get("targets")
-        if isinstance(targets, dict) and targets:
-            tables.append(by_target("The same in the units of the data", targets))
+        targets = {
+            name: target for name, target in _table(part, "targets").items() if isinstance(target, dict)
+        }
+        if targets:
+            tables.append(by_target("The same in the units of the data", dict(sorted(targets.items()))))
+        above = {level: share for level, share in _table(part, "anomaly_above").items() if _is_level(level)}
+        if above:
+            in_order = dict(sorted(above.items(), key=lambda pair: float(pair[0])))
+            tables.append(of_anomalies(f"Anomaly scores on the {name} rows", in_order))
     return tables
 
 
@@ -97,9 +122,30 @@ def print_tables(tables: Iterable[FigureTable], *, err: bool = False) -> None:
             console.print(_rich(table))
 
 
+def _table(part: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A table of a manifest, where anything may stand."""
+    found = part.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _is_level(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()
+
+
+def _rows(part: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
+    """A row for each number of steps ahead: it, then the measures of these names."""
+    measures = measures_of(part)
+    steps = sorted({int(step) for values in measures.values() for step in values})
+    return [[str(step), *(_text(n, measures.get(n, {}).get(str(step))) for n in names)] for step in steps]
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name.replace("_", " "))
+
+
 def _ordered(measures: Mapping[str, Any]) -> list[str]:
     known = [name for name in _HEADINGS if name in measures]
-    return known + [name for name in measures if name not in _HEADINGS]
+    return known + sorted(name for name in measures if name not in _HEADINGS)
 
 
 def _text(name: str, value: object) -> str:

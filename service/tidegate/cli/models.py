@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tidegate.cli.connection import ONE_SHOT, address_option, clock, print_facts, print_table
+from tidegate.cli.connection import ONE_SHOT, address_option, print_facts, print_table
 from tidegate.cli.figure_tables import kept_figures, print_tables
 from tidegate.cli.importing import import_model
-from tidegate.client import Client, ModelInfo, TensorSpec, TimeRules
-from tidegate.model.package import read_package
-from tidegate.tensor import format_shape
-
-_EXACTNESS = {
-    "exact": "exact: answers are bit-identical alone and batched",
-    "serial": "not exact, so run one row and one step at a time",
-    "off": "not exact, batched all the same because its manifest asks for it",
-    "unspecified": "",
-}
+from tidegate.cli.model_facts import EXACTNESS, Facts, package_facts, served_facts
+from tidegate.cli.packages import package_folder
+from tidegate.client import Client, ModelInfo
+from tidegate.errors import ModelNotFound
+from tidegate.model.package import MANIFEST_FILE, read_package
+from tidegate.repository.repository import LATEST
 
 
 @click.group
@@ -44,11 +42,19 @@ def list_models(name: str, address: str) -> None:
 @click.option("--version", default="latest", show_default=True, help="The version.")
 @address_option
 def show_model(name: str, version: str, address: str) -> None:
-    """Show what the model NAME takes and gives, and how good it was when it was made."""
-    with Client(address, recovery=ONE_SHOT) as client:
-        model = client.models.get(name, version)
-    print_facts(_facts(model))
-    tables = kept_figures(model.provenance)
+    """Show what the model NAME takes and gives, and how good it was when it was made.
+
+    A server is asked. Where NAME has a slash, as models/co2-weekly/1 has, it is the folder of a package, or of a model
+    whose newest version is meant, and needs no server.
+    """
+    if "/" in name or name in (".", ".."):
+        facts, provenance = _read_facts(name, version)
+    else:
+        with Client(address, recovery=ONE_SHOT) as client:
+            model = client.models.get(name, version)
+        facts, provenance = served_facts(model), model.provenance
+    print_facts(facts)
+    tables = kept_figures(provenance)
     if tables:
         click.echo()
         print_tables(tables)
@@ -66,54 +72,19 @@ def verify_model(package: Path) -> None:
     runner = Runner(read, RunnerOptions(max_sessions=256))
     click.echo(f"{read.manifest.label}: loads on the CPU in {runner.load_s:.2f} s")
     detail = f" ({runner.exactness.detail})" if runner.exactness.detail else ""
-    click.echo(f"{read.manifest.label}: {_EXACTNESS[runner.batch_exactness]}{detail}")
+    click.echo(f"{read.manifest.label}: {EXACTNESS[runner.batch_exactness]}{detail}")
 
 
 models.add_command(import_model)
 
 
-def _facts(model: ModelInfo) -> list[tuple[str, str]]:
-    facts = [
-        ("model", model.label),
-        ("description", model.description),
-        ("state", model.state),
-        ("failure", model.failure),
-        ("sha256", model.sha256),
-        *[("input", _tensor(spec)) for spec in model.inputs],
-        *[("output", _tensor(spec)) for spec in model.outputs],
-        ("state size", f"{model.state_bytes} bytes per session"),
-        (
-            "batches",
-            " ".join(filter(None, (_EXACTNESS[model.batch_exactness], model.batch_exactness_detail))),
-        ),
-        ("cadence", f"{model.time.cadence_s:g} s" if model.time.cadence_s else ""),
-        ("missing values", model.time.missing),
-        *_time_facts(model.time),
-        ("device", model.device),
-        ("loaded at", clock(model.loaded_at)),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
-def _time_facts(rules: TimeRules) -> list[tuple[str, str]]:
-    calendar = f"{', '.join(rules.calendar)} ({rules.time_zone})" if rules.calendar else ""
-    return [
-        ("gaps", f"filled up to {rules.max_gap_steps} steps" if rules.max_gap_steps else ""),
-        ("out of order", "dropped" if rules.out_of_order == "drop" else ""),
-        ("calendar", calendar),
-    ]
-
-
-def _tensor(spec: TensorSpec) -> str:
-    parts = [f"{spec.name}: {spec.dtype} {format_shape(spec.step_shape)}"]
-    if spec.features:
-        units = spec.units or ("",) * len(spec.features)
-        parts.append(", ".join(f"{f} {u}".strip() for f, u in zip(spec.features, units, strict=False)))
-    if spec.horizon_steps:
-        parts.append(f"{spec.horizon_steps[0]} to {spec.horizon_steps[-1]} steps ahead")
-    if spec.quantile_levels:
-        parts.append("quantiles " + ", ".join(f"{q:g}" for q in spec.quantile_levels))
-    return "; ".join(parts)
+def _read_facts(path: str, version: str) -> tuple[Facts, Mapping[str, Any]]:
+    folder = package_folder(path if version == LATEST else f"{path}/{version}")
+    if folder is None:
+        wanted = "" if version == LATEST else f" of version {version}"
+        raise ModelNotFound(f"{path}: expected the folder of a package{wanted}, with {MANIFEST_FILE}")
+    package = read_package(folder)
+    return package_facts(package), package.manifest.provenance
 
 
 def _word(model: ModelInfo) -> str:

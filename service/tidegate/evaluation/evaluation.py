@@ -19,7 +19,15 @@ from tidegate.evaluation.forecasts import Block, Report, stream, stream_rolled
 from tidegate.evaluation.predicted import Predicted, predicted
 from tidegate.evaluation.scores import Means, Tally
 from tidegate.evaluation.series import Series
-from tidegate.evaluation.split import Split, Unit, find_split, find_unit, recipe_number, recipe_time
+from tidegate.evaluation.split import (
+    Split,
+    Unit,
+    find_split,
+    find_unit,
+    num_not_held_out,
+    recipe_number,
+    recipe_time,
+)
 from tidegate.evaluation.streaming import streamed_session
 from tidegate.model.forecast import FeedbackRules, fed_elements, feeds
 from tidegate.model.manifest import Manifest
@@ -57,6 +65,7 @@ class Evaluation:
         sha256: Of its bytes.
         series: The file.
         split: The rows that were forecast.
+        num_not_held_out: Those of them that the package is known to have been trained or chosen on.
         look: What the forecasts are.
         unit: What errors of several targets are measured in.
         season_steps: Of the naive forecast; 0: there is none.
@@ -74,6 +83,7 @@ class Evaluation:
     sha256: str
     series: Series
     split: Split
+    num_not_held_out: int
     look: Predicted
     unit: Unit
     season_steps: int
@@ -111,7 +121,7 @@ def evaluate_package(
     manifest = runner.manifest
     look = predicted(manifest, plan.output)
     split = _planned_split(manifest, series, plan)
-    horizons = _horizons(manifest, look, plan)
+    horizons = _horizons(manifest, look, plan, split)
     windows = _windows(plan.horizons, horizons, split)
     season_steps = plan.season_steps or recipe_number(manifest, "forecast", "season_steps") or 0
     tally = Tally(series.truth, split, look, horizons, windows, season_steps)
@@ -127,6 +137,7 @@ def evaluate_package(
         sha256=manifest.sha256,
         series=series,
         split=split,
+        num_not_held_out=num_not_held_out(manifest, series, split),
         look=look,
         unit=find_unit(manifest, series, split),
         season_steps=season_steps,
@@ -169,12 +180,13 @@ def _planned_split(manifest: Manifest, series: Series, plan: Plan) -> Split:
     return find_split(series, recipe_time(manifest, "test_from"), recipe_time(manifest, "test_until"))
 
 
-def _horizons(manifest: Manifest, look: Predicted, plan: Plan) -> tuple[int, ...]:
+def _horizons(manifest: Manifest, look: Predicted, plan: Plan, split: Split) -> tuple[int, ...]:
     """The steps ahead that are forecast."""
     if not look.is_rolled:
         return look.horizon_steps
     longest = max(plan.horizons, default=recipe_number(manifest, "forecast", "max_horizon_steps") or 1)
-    return tuple(range(1, longest + 1))
+    # Nothing is scored behind the split.
+    return tuple(range(1, min(longest, len(split.origins)) + 1))
 
 
 def _windows(asked: Sequence[int], horizons: Sequence[int], split: Split) -> tuple[int, ...]:
@@ -183,7 +195,7 @@ def _windows(asked: Sequence[int], horizons: Sequence[int], split: Split) -> tup
     Raises:
         InvalidRequest: The model does not look ahead by one of them, or the split is shorter.
     """
-    longest_window = split.stop - 1 - split.origins.start
+    longest_window = len(split.origins)
     if not asked:
         fitting = [h for h in horizons if h <= longest_window]
         wanted = {1, horizons[-1] // 4, horizons[-1]} & set(fitting) or set(fitting[-1:])
@@ -191,13 +203,13 @@ def _windows(asked: Sequence[int], horizons: Sequence[int], split: Split) -> tup
             raise InvalidRequest(f"split: expected more than {horizons[0]} rows, got {longest_window}")
         return tuple(sorted(wanted))
     for h in asked:
-        if h not in horizons:
-            raise InvalidRequest(
-                f"horizons: the model looks {horizons[0]} to {horizons[-1]} steps ahead, got {h}"
-            )
         if h > longest_window:
             raise InvalidRequest(
                 f"horizons: expected at most {longest_window}, the length of the split, got {h}"
+            )
+        if h not in horizons:
+            raise InvalidRequest(
+                f"horizons: the model looks {horizons[0]} to {horizons[-1]} steps ahead, got {h}"
             )
     return tuple(sorted(set(asked)))
 

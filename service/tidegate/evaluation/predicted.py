@@ -7,6 +7,7 @@ horizons and Q quantile levels, or Q = 1 for a model that answers with one numbe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -82,6 +83,7 @@ def predicted(manifest: Manifest, output: str = "") -> Predicted:
         is_rolled=is_rolled,
     )
     _check_shape(manifest, spec, found)
+    _check_order(manifest, spec)
     return found
 
 
@@ -133,3 +135,12 @@ def _check_shape(manifest: Manifest, spec: OutputSpec, found: Predicted) -> None
             f"{len(found.horizon_steps)} horizons and {len(found.levels) or 'no'} quantiles, "
             f"got {spec.dtype} {format_shape(spec.step_shape)}"
         )
+
+
+def _check_order(manifest: Manifest, spec: OutputSpec) -> None:
+    """An interval goes from the first quantile to the last, and windows up to a horizon."""
+    for key, values in (("horizon_steps", spec.horizon_steps), ("quantile_levels", spec.quantile_levels)):
+        if any(after <= before for before, after in pairwise(values)):
+            raise Unsupported(
+                f"{manifest.label}: output {spec.name!r}: {key}: expected ascending ones, got {list(values)}"
+            )

@@ -33,6 +33,7 @@ class Series:
         inputs: Per model input, what a session is fed with, [N, step_shape...].
         times: Of each row, in UTC; empty where the file has no time column.
         zone: That of the model's rules about time.
+        time_column: Where they look for times; "" where they name no column.
         truth: The targets, [N, M], float64; NaN where a value was not measured.
         num_filled: Rows that fill gaps.
         num_dropped: Rows of the file that were dropped.
@@ -44,6 +45,7 @@ class Series:
     inputs: tuple[Array, ...]
     times: tuple[datetime, ...]
     zone: tzinfo
+    time_column: str
     truth: Array
     num_filled: int = 0
     num_dropped: int = 0
@@ -60,7 +62,8 @@ class Series:
             ConfigError: The file has no times.
         """
         if not self.times:
-            raise ConfigError(f"{self.source}: expected a time column, because the split is by time")
+            column = f"the time column {self.time_column!r}" if self.time_column else "a time column"
+            raise ConfigError(f"{self.source}: expected {column}, because the split is by time")
         return bisect.bisect_left(self.times, time)
 
 
@@ -105,6 +108,7 @@ def read_series(path: Path, manifest: Manifest, targets: Sequence[str]) -> Serie
         ),
         times=tuple(time for row in rows for time in row.steps.times),
         zone=manifest.time.zone,
+        time_column=manifest.time.column,
         truth=np.concatenate([_measured(row, targets) for row in rows]),
         num_filled=reader.num_filled,
         num_dropped=reader.num_dropped,

@@ -12,7 +12,7 @@ from typing import Any
 
 from tidegate.errors import InvalidRequest
 
-SAME = ("data", "split", "point", "season_steps", "known_ahead", "unit")
+SAME = ("data", "split", "point", "interval", "season_steps", "known_ahead", "unit")
 """What packages must have in common for a mean to mean anything; each has it of its own recipe and rules."""
 
 MEASURED = ("up_to", "at", "at_most", "targets", "anomaly")
@@ -44,6 +44,7 @@ def joined_figures(packages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "model": ", ".join(figures["model"] for figures in packages),
         **{name: first[name] for name in SAME},
+        "rows_not_held_out": max(figures["rows_not_held_out"] for figures in packages),
         **{name: _combined([figures[name] for figures in packages], _mean) for name in MEASURED},
         "spread": _combined(own, statistics.stdev),
         "packages": [dict(figures) for figures in packages],

@@ -6,12 +6,13 @@ split, as the next value after it is its first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 
-from tidegate.errors import InvalidRequest
+from tidegate.errors import ConfigError, InvalidRequest
 from tidegate.evaluation.series import Series
 from tidegate.model.manifest import Manifest
 from tidegate.model.parsing import parse_time
@@ -65,16 +66,33 @@ def find_split(series: Series, first: datetime | None, until: datetime | None) -
     return split
 
 
+def num_not_held_out(manifest: Manifest, series: Series, split: Split) -> int:
+    """Rows of a split that the package was trained or chosen on; 0 where nothing tells, as for another file."""
+    test_from = recipe_time(manifest, "test_from")
+    if test_from is None or series.sha256 != manifest.provenance.get("data_sha256"):
+        return 0
+    return max(0, min(split.stop, series.rows_before(test_from)) - split.start)
+
+
 def recipe_time(manifest: Manifest, key: str) -> datetime | None:
-    """A time of the recipe's `[data]`, which a package made by `tidegate train` keeps; None: it has none."""
-    text = _of_recipe(manifest, "data", key)
-    return parse_time(text, manifest.time.zone) if isinstance(text, str) else None
+    """A time of the recipe's `[data]`, which a package made by `tidegate train` keeps; None: it has none.
+
+    Raises:
+        ConfigError: It is no time.
+    """
+    found = _of_recipe(manifest, "data", key)
+    # TOML has times of its own, and a manifest may be written by hand.
+    text = found.isoformat() if isinstance(found, date) else found
+    try:
+        return parse_time(text, manifest.time.zone) if isinstance(text, str) else None
+    except InvalidRequest as error:
+        raise ConfigError(f"{manifest.label}: provenance.recipe.data.{key}: {error}") from None
 
 
 def recipe_number(manifest: Manifest, table: str, key: str) -> int | None:
-    """A whole number of the recipe that the package keeps; None: it has none."""
+    """A whole number above 0 of the recipe that the package keeps; None: it has none."""
     value = _of_recipe(manifest, table, key)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def recipe_file(manifest: Manifest) -> str | None:
@@ -100,8 +118,9 @@ def find_unit(manifest: Manifest, series: Series, split: Split) -> Unit:
     if series.sha256 == manifest.provenance.get("data_sha256") and trained_until is not None:
         return Unit(_std(series.truth[: series.rows_before(trained_until)]), "training rows")
     kept = manifest.provenance.get("target_std")
-    if isinstance(kept, dict) and all(isinstance(kept.get(t), float) for t in series.targets):
-        return Unit(np.array([kept[t] for t in series.targets]), "training rows")
+    stds = [kept.get(target) for target in series.targets] if isinstance(kept, dict) else [None]
+    if all(isinstance(std, int | float) and 0 < std < math.inf for std in stds):
+        return Unit(np.array(stds, np.float64), "training rows")
     before = np.isfinite(series.truth[: split.start]).sum(0)
     if (before > 1).all():
         return Unit(_std(series.truth[: split.start]), "rows before the split")
