@@ -114,3 +114,18 @@ def test_a_mean_far_from_zero_is_followed_by_small_steps() -> None:
     assert mean > 10_000.3
     assert values[-1] - level[-1] * unit[-1] == pytest.approx(mean, abs=2e-3)
     assert unit[-1] == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["running", "frozen"])
+def test_a_state_that_no_session_has_makes_no_nan(kind: RunningKind) -> None:
+    """The probe at load draws states at random, and NaN has more than one bit pattern."""
+    units = (
+        LevelUnit(np.array([MEAN]), np.array([STD]), Memory(kind, 2)),
+        ChangeUnit(np.array([USUAL]), Memory(kind, 2)),
+    )
+
+    for unit in units:
+        found = unit(
+            torch.tensor([[[20.0], [21.0]]]), None, *(torch.full((1, 1), -1.0) for _ in unit.carried)
+        )
+        assert all(torch.isfinite(t).all() for t in found)

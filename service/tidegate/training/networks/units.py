@@ -55,8 +55,8 @@ class Memory(nn.Module):
         self.prior_steps = 1 + PRIOR_SHARE * num_steps
 
     def weight(self, count: Tensor) -> Tensor:
-        """Of the next value, for the number of those before it."""
-        weight = 1 / (count + self.prior_steps)
+        """Of the next value, for the number of those before it; never above 1, whatever a state claims."""
+        weight = 1 / (torch.relu(count) + self.prior_steps)
         if self.kind == "running":
             return torch.clamp(weight, min=1 / self.num_steps)
         return torch.where(count < self.num_steps, weight, 0.0)
