@@ -33,6 +33,7 @@ class Column(RecipePart):
     """A column that the network sees."""
 
     name: Annotated[str, Field(min_length=1)]
+    """In the file's header."""
 
     unit: str = ""
     """For people; nothing is converted."""

@@ -36,11 +36,13 @@ class NetworkRecipe(RecipePart):
     """The shape of the network."""
 
     cell: CellName = "lstm"
+    """What the network remembers with."""
 
     hidden_size: Annotated[int, Field(ge=1, le=4096, strict=True)] = 32
     """Units of each layer; the state and the time of a step grow with it."""
 
     num_layers: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
+    """Layers of cells on top of each other."""
 
     lags: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)
     """How many steps back the values lie that the current one is compared with. The longest decides how

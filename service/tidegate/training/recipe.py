@@ -73,8 +73,14 @@ class Recipe(RecipePart):
     """One training run."""
 
     name: ModelName
+    """Of the model, and of its folder: letters, digits, dots, dashes and underscores."""
+
     version: VersionNumber
+    """A whole number from 1 on, written as text."""
+
     description: str = ""
+    """One line for people."""
+
     data: DataRecipe
     network: NetworkRecipe = NetworkRecipe()
     forecast: ForecastRecipe

@@ -13,6 +13,7 @@ class TrainingRecipe(RecipePart):
     """How the weights are found: gradients of the quantile loss, truncated in time."""
 
     seed: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] = 1
+    """All that is random is drawn from it; `--seed` takes another."""
 
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     """"auto" takes a GPU where there is one. On the CPU the same recipe gives the same bytes on the same
@@ -22,6 +23,7 @@ class TrainingRecipe(RecipePart):
     """"sgd" is the plain one, with a momentum of 0.9."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1e3, strict=True)] = 0.003
+    """Of the first epoch."""
 
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine": the learning rate falls to a hundredth of itself over `max_epochs`. "constant": it stays."""
@@ -39,6 +41,7 @@ class TrainingRecipe(RecipePart):
     in both."""
 
     max_epochs: Count = 100
+    """Epochs, if patience does not end before; the schedule falls over so many."""
 
     patience_epochs: Count = 30
     """Stop when the validation loss has not fallen for so many epochs; the best weights are kept."""
