@@ -57,6 +57,7 @@ check: $(VENV)/.dev-stamp proto-check ## Format, lint, types, import floors, gen
 	$(BIN)/mypy
 	PYTHONPATH=service $(BIN)/lint-imports
 	$(BIN)/python -m tidegate.cli.configuration_page --check docs/configuration.md
+	$(BIN)/python -m tidegate.cli.recipe_page --check docs/recipe.md
 
 bench: $(VENV)/.dev-stamp ## Measure against what this machine can do (10 minutes)
 	$(BIN)/python -m bench
@@ -83,6 +84,7 @@ proto-check: .venv-proto/.stamp
 
 docs: $(VENV)/.dev-stamp ## Regenerate the pages that come from the code
 	$(BIN)/python -m tidegate.cli.configuration_page docs/configuration.md
+	$(BIN)/python -m tidegate.cli.recipe_page docs/recipe.md
 
 image: ## Build the container image
 	docker build --tag tidegate --build-arg REVISION=$$(git rev-parse HEAD) \

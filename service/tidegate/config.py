@@ -208,5 +208,8 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     text = first["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    if first["type"] == "extra_forbidden":
+        text = "there is no such key"
+    is_told = isinstance(first["input"], dict) or ", got " in text
+    got = "" if is_told else f", got {first['input']!r}"
     return f"{key}: {text}{got}" if key else f"{text}{got}"

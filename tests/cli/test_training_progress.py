@@ -25,7 +25,10 @@ def showing(shown: io.StringIO, *, is_terminal: bool) -> TrainingProgress:
     return TrainingProgress(RECIPE, Console(file=shown, force_terminal=is_terminal, width=120))
 
 
-def test_without_a_terminal_the_first_epoch_is_a_line_and_the_end_another() -> None:
+def test_without_a_terminal_the_first_epoch_is_a_line_and_the_end_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_progress, "LINE_EVERY_S", float("inf"))
     shown = io.StringIO()
 
     with showing(shown, is_terminal=False) as progress:

@@ -144,10 +144,17 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     # A folder of that name does not exist, so the file cannot be written.
     files = {"missing/h.npy": b"1"}
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PackageError, match=r"/m/1: No such file or directory"):
         write_package(tmp_path, make_manifest(files=files), ONNX, files)
 
     assert names(tmp_path / "m") == []
+
+
+def test_a_repository_that_takes_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("a file")
+
+    with pytest.raises(PackageError, match=r"/m/1: (File exists|Not a directory)"):
+        write_package(tmp_path, make_manifest(), ONNX)
 
 
 def test_writers_of_one_version_at_the_same_time_agree(tmp_path: Path) -> None:

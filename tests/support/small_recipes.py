@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def small_recipe(kind: str, **network: object) -> Recipe:
     """The recipe of a kind, with more changes to its network."""
-    keys = _merged(tomllib.loads(BASIC), KINDS[kind])
-    return Recipe.model_validate(_merged(keys, {"network": network}))
+    return changed_recipe(KINDS[kind], {"network": network})
+
+
+def changed_recipe(*changes: dict[str, Any]) -> Recipe:
+    """The basic recipe with changes, each as `KINDS` has them."""
+    return Recipe.model_validate(reduce(_merged, changes, tomllib.loads(BASIC)))
 
 
 def small_series(recipe: Recipe, num_rows: int = 150) -> tuple[Series, Split]:

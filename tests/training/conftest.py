@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 RECIPE = """
 name = "tiny"
@@ -41,6 +43,15 @@ batch_size = 4
 run_chunks = 2
 chunk_steps = 14
 """
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Threads that share a small sum wait longer for each other than it takes, all the more on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def write_series(path: Path, days: int = 180) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,21 @@ def test_one_that_is_no_file_is_named(tmp_path: Path) -> None:
         checkpoints(tmp_path).load()
     with pytest.raises(ConfigError, match=r"\.training-1/a1\..*: Is a directory"):
         checkpoints(tmp_path).save({})
+
+
+def test_a_disk_that_is_full_is_named_and_is_left_as_it_was(tmp_path: Path) -> None:
+    checkpoints(tmp_path).save({"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+
+    try:
+        with pytest.raises(ConfigError, match=r"\.training-1/a1\..*: File too large"):
+            checkpoints(tmp_path).save({"weights": torch.arange(100_000.0)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert [p.name for p in checkpoints(tmp_path).folder.iterdir()] == ["a1.pt"]
+    assert checkpoints(tmp_path).load() == {"epoch": 1}
 
 
 def test_forgetting_one_leaves_the_others(tmp_path: Path) -> None:

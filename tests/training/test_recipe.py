@@ -67,7 +67,7 @@ def test_a_chosen_seed_needs_no_table_and_must_be_possible(recipe_path: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("seed = 3", "sead = 3", "training.sead: Extra inputs are not permitted, got 3"),
+        ("seed = 3", "sead = 3", "training.sead: there is no such key, got 3"),
         ('version = "1"', 'version = "v1"', "version: String should match pattern"),
         ('cell = "lstm"', 'cell = "transformer"', "network.cell: Input should be 'lstm', 'gru' or 'rnn'"),
         ("hidden_size = 8", "hidden_size = 0", "network.hidden_size: Input should be greater than or equal to 1"),
@@ -100,7 +100,22 @@ def test_a_chosen_seed_needs_no_table_and_must_be_possible(recipe_path: Path) ->
         ("seed = 3", 'optimiser = "lbfgs"', "training.optimiser: Input should be 'adamw' or 'sgd', got 'lbfgs'"),
         ("seed = 3", 'schedule = "steps"', "training.schedule: Input should be 'cosine' or 'constant', got 'steps'"),
         ("seed = 3", "cold_share = 1.5", "training.cold_share: Input should be less than or equal to 1, got 1.5"),
-        ("learning_rate = 0.02", "learning_rate = inf", "training.learning_rate: Input should be a finite number, got inf"),
+        ("learning_rate = 0.02", "learning_rate = inf", "training.learning_rate: Input should be less than or equal to 1000, got inf"),
+        ("learning_rate = 0.02", "learning_rate = 1e300", "training.learning_rate: Input should be less than or equal to 1000"),
+        ("learning_rate = 0.02", "learning_rate = nan", "training.learning_rate: Input should be"),
+        ("learning_rate = 0.02", "learning_rate = true", "training.learning_rate: Input should be a valid number, got True"),
+        ("batch_size = 4", "batch_size = 10_000_000_000", "training.batch_size: Input should be less than or equal to 65536"),
+        ("max_epochs = 3", "max_epochs = true", "training.max_epochs: Input should be a valid integer, got True"),
+        ("seed = 3", 'seed = "3"', "training.seed: Input should be a valid integer, got '3'"),
+        ("hidden_size = 8", 'hidden_size = "8"', "network.hidden_size: Input should be a valid integer, got '8'"),
+        ("hidden_size = 8", "hidden_size = 8\nshared = 1", "network.shared: Input should be a valid boolean, got 1"),
+        ("hidden_size = 8", "hidden_size = 8\nnormalise_steps = 1_000_000", "network.normalise_steps: Input should be less than or equal to 100000"),
+        ("lags = [1, 7]", 'lags = ["1"]', "network.lags.0: Input should be a valid integer, got '1'"),
+        ("season_steps = 7", 'season_steps = 7\ncalibrate = "yes"', "forecast.calibrate: Input should be a valid boolean, got 'yes'"),
+        ("2020-04-01", "20200401", "data.validation_from: expected a date or a date and time, as in 2000-01-01T12:00:00, got 20200401"),
+        ("2020-04-01", '"April"', "data.validation_from: expected a date or a date and time, as in 2000-01-01T12:00:00, got 'April'"),
+        ("2020-04-01", "12:00:00", "data.validation_from: expected a date or a date and time"),
+        ("[training]", "[trainig]", "trainig: there is no such key"),
         ("[data]", "[data", "not TOML"),
     ],
 )  # fmt: skip
@@ -126,6 +141,20 @@ def test_a_single_target_may_be_named_alone(recipe_path: Path) -> None:
     change(recipe_path, 'target = "level"', 'targets = ["level"]')
 
     assert read_recipe(recipe_path).recipe == alone
+
+
+def test_a_recipe_with_the_byte_order_mark_of_some_editors_is_read(recipe_path: Path) -> None:
+    plain = read_recipe(recipe_path)
+    recipe_path.write_bytes(b"\xef\xbb\xbf" + recipe_path.read_bytes())
+
+    assert read_recipe(recipe_path) == plain
+
+
+def test_a_recipe_that_is_not_utf8_is_named(recipe_path: Path) -> None:
+    recipe_path.write_bytes(recipe_path.read_bytes().replace(b"tiny", b"t\xefny", 1))
+
+    with pytest.raises(ConfigError, match=r"recipe\.toml: not TOML, which is UTF-8: .*0xef"):
+        read_recipe(recipe_path)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -179,3 +208,25 @@ def test_a_part_that_is_too_short_is_named(recipe_path: Path, old: str, new: str
 
     with pytest.raises(ConfigError, match=re.escape(problem)):
         split_series(series, recipe)
+
+
+def test_a_season_that_is_longer_than_the_series_is_refused(recipe_path: Path) -> None:
+    recipe = read_recipe(change(recipe_path, "season_steps = 7", "season_steps = 136")).recipe
+    series = read_series(recipe_path.with_name("tiny.csv"), recipe.data)
+
+    with pytest.raises(
+        ConfigError, match=r"forecast\.season_steps: expected at most 135, the rows before .*, got 136"
+    ):
+        split_series(series, recipe)
+
+
+def test_a_column_that_was_never_measured_is_named(recipe_path: Path) -> None:
+    change(recipe_path, 'missing = "repeat-last"', 'missing = "mask"')
+    change(recipe_path, '[{ name = "level", unit = "m" }]', '[{ name = "level" }, { name = "flow" }]')
+    data = recipe_path.with_name("tiny.csv")
+    header, *lines = data.read_text().splitlines()
+    data.write_text("\n".join([f"{header},flow", *(f"{line}," for line in lines)]))
+    recipe = read_recipe(recipe_path).recipe
+
+    with pytest.raises(ConfigError, match="train split: column 'flow': expected measured values, got none"):
+        split_series(read_series(data, recipe.data), recipe)

@@ -236,6 +236,18 @@ def test_a_version_of_another_recipe_is_refused_before_it_is_trained(
     assert seen == []
 
 
+def test_what_lies_at_the_version_and_is_no_package_is_named_before_training(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "tiny" / "1").mkdir(parents=True)
+    seen: list[Epoch] = []
+
+    with pytest.raises(PackageError, match=r"tiny/1/manifest\.toml: No such file"):
+        run_recipe(read_recipe(recipe_path), tmp_path / "models", watcher=Watcher(epoch_done=seen.append))
+
+    assert seen == []
+
+
 def test_a_version_of_other_data_is_refused_before_it_is_trained(recipe_path: Path, tmp_path: Path) -> None:
     file = read_recipe(recipe_path)
     run_recipe(file, tmp_path)

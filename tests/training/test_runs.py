@@ -82,6 +82,17 @@ def test_runs_take_turns_to_begin_anew_and_the_others_go_on() -> None:
     assert np.logical_or.reduce(turns).all()
 
 
+def test_a_small_share_of_few_runs_is_one_of_them() -> None:
+    drawn = runs(num_rows=10_000, batch_size=2, cold_share=0.1)
+    rows_of_epoch(drawn)
+
+    turns = [drawn.begin_epoch() for _ in range(2)]
+
+    assert [turn.tolist() for turn in turns] == [[False, True], [True, False]] or [
+        turn.tolist() for turn in turns
+    ] == [[True, False], [False, True]]
+
+
 def test_a_run_without_enough_rows_before_it_begins_anew() -> None:
     drawn = runs(cold_share=0.0)
     num_cold = 0

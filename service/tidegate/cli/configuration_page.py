@@ -60,13 +60,20 @@ def page() -> str:
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the file is not up to date.")
 def configuration_page(file: Path, check: bool) -> None:
     """Write the page to FILE."""
+    keep_page(file, page(), check=check)
+
+
+def keep_page(file: Path, text: str, *, check: bool) -> None:
+    """Write a page that is made from the code, or look whether it is up to date.
+
+    Raises:
+        ClickException: It is to be checked, and differs.
+    """
     if not check:
-        file.write_text(page(), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         return
     found = file.read_text(encoding="utf-8") if file.is_file() else ""
-    diff = list(
-        unified_diff(found.splitlines(), page().splitlines(), str(file), "from the code", lineterm="")
-    )
+    diff = list(unified_diff(found.splitlines(), text.splitlines(), str(file), "from the code", lineterm=""))
     if diff:
         click.echo("\n".join(diff[:_STALE_LINES]), err=True)
         raise click.ClickException(f"{file} is not up to date: run `make docs`")

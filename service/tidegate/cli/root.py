@@ -63,7 +63,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "structlog",
         "uvloop",
     ),
-    "train": ("torch", "onnx"),
+    "train": ("torch", "onnx", "threadpoolctl"),
     "plot": ("matplotlib", "plotext"),
 }
 """For each extra of the package, the modules that come with it."""

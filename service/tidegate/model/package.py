@@ -113,7 +113,7 @@ def write_package(
 
     Raises:
         PackageError: The version exists with other bytes, or the manifest's hash is not that of the
-            bytes given.
+            bytes given, or the package cannot be written.
     """
     files = dict(initial_files or {})
     found = content_hash(onnx, files)
@@ -124,20 +124,13 @@ def write_package(
     if target.exists():
         _check_unchanged(target, contents)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
-        for name, data in contents.items():
-            _write_synced(staging / name, data)
-        staging.chmod(0o755)
-        staging.rename(target)
-    except OSError:
+        _put_in_place(target, contents)
+    except OSError as error:
         if not target.exists():
-            raise
+            raise PackageError(f"{target}: {error.strerror}") from error
         # Another process wrote the version meanwhile.
         _check_unchanged(target, contents)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
     return target
 
 
@@ -146,6 +139,18 @@ def npy_bytes(value: Array) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, value, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _put_in_place(target: Path, contents: Mapping[str, bytes]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        for name, data in contents.items():
+            _write_synced(staging / name, data)
+        staging.chmod(0o755)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # gone already, unless something failed
 
 
 def _check_unchanged(target: Path, contents: Mapping[str, bytes]) -> None:

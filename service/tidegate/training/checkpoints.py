@@ -17,6 +17,7 @@ import io
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
+            _sync_folder(self.folder)
         except OSError as error:
+            _remove(draft)  # a full disk is not to stay full of it
             raise ConfigError(f"{draft}: {error.strerror}") from error
 
     def forget(self) -> None:
@@ -98,3 +101,17 @@ class Checkpoints:
     def remove_all(self) -> None:
         """The version is made: no run of it will be resumed any more, with whatever key."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put on the disk what its files are called."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()

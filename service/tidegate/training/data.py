@@ -155,7 +155,8 @@ def split_series(series: Series, recipe: Recipe) -> Split:
     """Cut a series as the recipe says.
 
     Raises:
-        ConfigError: A part is too short for the longest lag and horizon.
+        ConfigError: A part is too short for the longest lag and horizon, nothing was measured in it, or the season is
+            longer than what comes before the held-out rows.
     """
     data, horizon = recipe.data, recipe.forecast.max_horizon_steps
     validation, test = series.rows_before(data.validation_begin), series.rows_before(data.test_begin)
@@ -174,4 +175,18 @@ def split_series(series: Series, recipe: Recipe) -> Split:
         if not measured.all():
             ahead = int(np.argmin(measured)) + 1
             raise ConfigError(f"{name} split: expected measured values {ahead} steps ahead, got none")
+    _check_columns(series, data, parts.train)
+    if recipe.forecast.season_steps > test:
+        raise ConfigError(
+            f"forecast.season_steps: expected at most {test}, the rows before the held-out ones, "
+            f"got {recipe.forecast.season_steps}"
+        )
     return parts
+
+
+def _check_columns(series: Series, data: DataRecipe, rows: slice) -> None:
+    """What was never measured has no mean and no scale."""
+    is_missing = np.isnan(series.values[rows, : len(data.columns)])
+    for column, values in zip(data.columns, is_missing.T, strict=True):
+        if values.all():
+            raise ConfigError(f"train split: column {column.name!r}: expected measured values, got none")

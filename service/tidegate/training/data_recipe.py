@@ -13,13 +13,16 @@ from tidegate.model.parsing import to_utc
 from tidegate.training.recipe_types import RecipePart
 
 
-def _as_written(value: object) -> object:
-    """A date stays a date when it comes from JSON, where both are text."""
-    if not isinstance(value, str):
+def _as_written(value: object) -> dt.date:
+    """A date stays a date when it comes from JSON, where both are text; a bare number is neither."""
+    if isinstance(value, dt.date):
         return value
-    return (
-        dt.date.fromisoformat(value) if len(value) == len("2000-01-01") else dt.datetime.fromisoformat(value)
-    )
+    try:
+        text = value if isinstance(value, str) else ""
+        of_text = dt.date if len(text) == len("2000-01-01") else dt.datetime
+        return of_text.fromisoformat(text)
+    except ValueError:
+        raise ValueError("expected a date or a date and time, as in 2000-01-01T12:00:00") from None
 
 
 Moment = Annotated[dt.date | dt.datetime, BeforeValidator(_as_written)]
@@ -30,6 +33,7 @@ class Column(RecipePart):
     """A column that the network sees."""
 
     name: Annotated[str, Field(min_length=1)]
+    """In the file's header."""
 
     unit: str = ""
     """For people; nothing is converted."""

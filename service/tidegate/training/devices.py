@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from tidegate.errors import ConfigError
 
@@ -25,16 +26,30 @@ def pick_device(name: Literal["cpu", "cuda", "auto"]) -> torch.device:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, in PyTorch and in NumPy's linear algebra.
+
+    How a sum is parted among threads decides its last digits, and for small sums threads cost more than they give.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """Compute on one thread and, on the CPU, by operators that give the same bits every time."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
+    deterministic = torch.are_deterministic_algorithms_enabled()
     # As ONNX Runtime sets it for the thread that opens its first session: otherwise the second training
     # of a process would round other numbers to zero than the first.
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(device.type == "cpu")
     try:
-        yield
+        with one_thread():
+            yield
     finally:
-        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tidegate.training.cells import CellName
-from tidegate.training.recipe_types import Count, Positive, RecipePart
+from tidegate.training.recipe_types import Count, Flag, Positive, RecipePart
 
 
 class LinearRecipe(RecipePart):
     """A linear forecast from a window of past values, solved in closed form on the training rows."""
 
-    window: Annotated[int, Field(ge=2, le=10_000)]
+    window: Annotated[int, Field(ge=2, le=10_000, strict=True)]
     """Values of each column that it looks at; every session carries them."""
 
     ridge: Positive = 0.01
@@ -28,7 +28,7 @@ class LinearRecipe(RecipePart):
     shared_ridge: Positive = 0.1
     """Keeps the weights of the other columns' changes and of the calendar small."""
 
-    cell_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    cell_share: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.4
     """How much the cells' forecast counts in the average of the two."""
 
 
@@ -36,28 +36,30 @@ class NetworkRecipe(RecipePart):
     """The shape of the network."""
 
     cell: CellName = "lstm"
+    """What the network remembers with."""
 
-    hidden_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    hidden_size: Annotated[int, Field(ge=1, le=4096, strict=True)] = 32
     """Units of each layer; the state and the time of a step grow with it."""
 
-    num_layers: Annotated[int, Field(ge=1, le=16)] = 1
+    num_layers: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
+    """Layers of cells on top of each other."""
 
     lags: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)
     """How many steps back the values lie that the current one is compared with. The longest decides how
     many values each session carries."""
 
-    means: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    means: tuple[Annotated[int, Field(ge=2, strict=True)], ...] = ()
     """Lengths of the windows, the current value included, with whose means the current value is compared
     too. Their graphs take one step at a time."""
 
-    shared: bool = False
+    shared: Flag = False
     """One set of weights for all columns: the cells run on each column by itself, and know which it is. For
     many columns of one kind."""
 
-    calendar_bins: bool = False
+    calendar_bins: Flag = False
     """The cells see the calendar's cycles by bins (24 for the hour of the day) and not as sine and cosine."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     """Share of the head's inputs that are hidden from it at random while training."""
 
     normalise: Literal["fixed", "running", "frozen"] = "fixed"
@@ -71,10 +73,11 @@ class NetworkRecipe(RecipePart):
     """The scale is that of the distances from the mean, or that of the changes from step to step, which does
     without a mean."""
 
-    normalise_steps: Annotated[int, Field(ge=2, le=10_000_000)] = 500
-    """Memory of the session's own mean and scale, in steps."""
+    normalise_steps: Annotated[int, Field(ge=2, le=100_000, strict=True)] = 500
+    """Memory of the session's own mean and scale, in steps; what a single value adds to a longer one is lost to
+    the rounding of float32."""
 
-    sees_level: bool = False
+    sees_level: Flag = False
     """The cells see each value's distance from the mean as well as its changes. For series that keep coming
     back to their level; not for one with a trend, whose level is always new."""
 

@@ -22,7 +22,7 @@ from tidegate.errors import ConfigError
 from tidegate.model.manifest import ModelName, VersionNumber
 from tidegate.training.data_recipe import DataRecipe
 from tidegate.training.network_recipe import NetworkRecipe
-from tidegate.training.recipe_types import Count, Positive, RecipePart
+from tidegate.training.recipe_types import Count, Flag, Positive, RecipePart
 from tidegate.training.training_recipe import TrainingRecipe
 
 
@@ -37,14 +37,16 @@ class ForecastRecipe(RecipePart):
     max_horizon_steps: Count = 1
     """The forecast covers every step from 1 to this one."""
 
-    quantile_levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
+    quantile_levels: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)
+    ] = (
         0.1,
         0.5,
         0.9,
     )
     """An odd number of levels, ascending, with 0.5 in the middle."""
 
-    calibrate: bool = False
+    calibrate: Flag = False
     """Once the weights are found, scale the distances between quantiles so that each level holds over the
     training and validation rows."""
 
@@ -71,8 +73,14 @@ class Recipe(RecipePart):
     """One training run."""
 
     name: ModelName
+    """Of the model, and of its folder: letters, digits, dots, dashes and underscores."""
+
     version: VersionNumber
+    """A whole number from 1 on, written as text."""
+
     description: str = ""
+    """One line for people."""
+
     data: DataRecipe
     network: NetworkRecipe = NetworkRecipe()
     forecast: ForecastRecipe
@@ -125,9 +133,11 @@ def read_recipe(path: Path, *, version: str | None = None, seed: int | None = No
         ConfigError: No such file, not TOML, or a key that is unknown, missing or impossible.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not TOML, which is UTF-8: {error}") from error
     try:
         keys = tomllib.loads(text)
         if version is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 from tidegate.errors import PackageError
 from tidegate.evaluation.evaluation import Evaluation
 from tidegate.model.data_files import data_file
-from tidegate.model.package import MANIFEST_FILE, read_package
+from tidegate.model.package import read_package
 from tidegate.training.checkpoints import Checkpoints
 from tidegate.training.data import Series, read_series, split_series
+from tidegate.training.devices import one_thread
 from tidegate.training.epoch_log import EpochLog
 from tidegate.training.measuring import Measuring
 from tidegate.training.packaging import package_network
@@ -70,14 +72,15 @@ def run_recipe(
     if restart:
         records.checkpoints.forget()
     network = train(recipe, series, split, watcher=watcher, records=records)
-    path = package_network(
-        network,
-        recipe,
-        series.values[split.train],
-        repository=repository,
-        provenance=origin,
-        measure=measuring,
-    )
+    with one_thread():
+        path = package_network(
+            network,
+            recipe,
+            series.values[split.train],
+            repository=repository,
+            provenance=origin,
+            measure=measuring,
+        )
     records.checkpoints.remove_all()
     return TrainedPackage(path, measuring.found["test"])
 
@@ -92,7 +95,7 @@ def _records(repository: Path, recipe: Recipe, series: Series, log: Path | None)
 
 def _check_version_is_free(target: Path, origin: Mapping[str, Any]) -> None:
     """Before hours of training rather than after: a version is never written with other bytes."""
-    if not (target / MANIFEST_FILE).exists():
+    if not os.path.lexists(target):
         return
     there = read_package(target).manifest.provenance
     changed = [name for name, value in origin.items() if there.get(name) != value]

@@ -52,7 +52,7 @@ class Runs:
         self._future = torch.from_numpy(future).to(device)
         self._counts = torch.from_numpy(counts).to(device)
         self._plan = plan
-        self._num_begun = round(plan.cold_share * plan.batch_size)
+        self._num_begun = max(round(plan.cold_share * plan.batch_size), plan.cold_share > 0)
         self._last_start = len(self._values) - plan.run_steps
         self._random = np.random.default_rng(plan.seed)
         self._next_rows = np.full(plan.batch_size, len(self._values))

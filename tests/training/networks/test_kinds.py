@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -15,12 +14,10 @@ from tidegate.model.forecast import FeedbackRules
 from tidegate.model.future_inputs import future_inputs
 from tidegate.model.package import ModelPackage, read_package
 from tidegate.runner.graph import Graph
-from tidegate.runner.probe import probe
 from tidegate.runner.roll import Roll
 from tidegate.runner.runner import Runner, RunnerOptions
 from tidegate.tensor import Array
 from tidegate.training.building import build_network
-from tidegate.training.cells import CellName
 from tidegate.training.networks import Forecaster
 from tidegate.training.packaging import package_network
 
@@ -98,17 +95,6 @@ def test_its_package_is_exact_and_step_by_step_what_the_network_is_in_one_go(
         np.testing.assert_allclose(np.concatenate(found, 1), want.numpy(), rtol=1e-4, atol=1e-4)
     assert package.manifest.batch_exact is True
     assert not {n.op_type for n in onnx.load_from_string(package.onnx).graph.node} & FORBIDDEN
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cell", get_args(CellName))
-@pytest.mark.parametrize("kind", ["several targets", "all at once"])
-def test_a_package_of_any_cell_is_exact_at_full_width(kind: str, cell: CellName, tmp_path: Path) -> None:
-    _, _, package = package_of(kind, tmp_path, cell=cell, hidden_size=33, num_layers=2)
-
-    found = probe(Graph(package, device="cpu", threads=1), max_rows=256, max_steps=64)
-
-    assert found.exact, found.detail
 
 
 @pytest.mark.parametrize("kind", KINDS)

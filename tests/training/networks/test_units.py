@@ -99,3 +99,33 @@ def test_the_training_rows_decide_at_first() -> None:
 
     assert level[0] == pytest.approx((22 - MEAN) / STD, rel=0.1)
     assert unit[0] == pytest.approx(STD, rel=0.1)
+
+
+def test_a_mean_far_from_zero_is_followed_by_small_steps() -> None:
+    """float32 knows no number between 10,000 and 10,000.0009, and a step moves the mean by less."""
+    values = (10_000 + np.random.default_rng(3).normal(0.7, 1.5, 3000)).astype(np.float32).tolist()
+
+    level, unit, *_ = run(LevelUnit(np.array([1e4]), np.array([1.0]), Memory("running", 10_000)), values)
+
+    mean, variance = 1e4, 1.0
+    for step, x in enumerate(values):
+        a, distance = weight("running", step, 10_000), x - mean
+        mean, variance = mean + a * distance, (1 - a) * (variance + a * distance**2)
+    assert mean > 10_000.3
+    assert values[-1] - level[-1] * unit[-1] == pytest.approx(mean, abs=2e-3)
+    assert unit[-1] == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["running", "frozen"])
+def test_a_state_that_no_session_has_makes_no_nan(kind: RunningKind) -> None:
+    """The probe at load draws states at random, and NaN has more than one bit pattern."""
+    units = (
+        LevelUnit(np.array([MEAN]), np.array([STD]), Memory(kind, 2)),
+        ChangeUnit(np.array([USUAL]), Memory(kind, 2)),
+    )
+
+    for unit in units:
+        found = unit(
+            torch.tensor([[[20.0], [21.0]]]), None, *(torch.full((1, 1), -1.0) for _ in unit.carried)
+        )
+        assert all(torch.isfinite(t).all() for t in found)

@@ -62,7 +62,7 @@ class Head(nn.Module, ABC):
         """Views of what is added to the logarithm of each distance, from the lowest up."""
 
     def _parts(self, told: Tensor) -> list[Tensor]:
-        """What a linear layer gives for each quantile, [B, T, M * K]."""
+        """What a linear layer gives for each quantile that it speaks of, [B, T, M * K]."""
         parts = torch.split(told, self.row_width, -1)
         return [part.flatten(2) for part in parts] if self.num_rows > 1 else list(parts)
 
@@ -161,7 +161,7 @@ class BlendedHead(Head):
         (middle,) = self._parts(self.middle(hidden))
         own = anchor + self._distance(middle, unit)
         blend = base + self.share * (own - base)
-        widths = self._parts(self.widths(hidden.detach()))
+        widths = self._parts(self.widths(hidden.detach())) if self.num_quantiles > 1 else []
         size = self.factor if unit is None else self.factor * unit
         below = len(widths) // 2
         quantiles = spread(blend.detach(), widths[:below], widths[below:], lambda w: torch.exp(w) * size)
@@ -170,7 +170,7 @@ class BlendedHead(Head):
         return Quantiles(self._laid_out(forecasts), self._laid_out(trained))
 
     def _width_biases(self) -> list[Tensor]:
-        return list(self.widths.bias.view(self.num_quantiles - 1, -1))
+        return list(self.widths.bias.view(-1, self.row_width))
 
 
 def spread(

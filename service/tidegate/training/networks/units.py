@@ -55,8 +55,8 @@ class Memory(nn.Module):
         self.prior_steps = 1 + PRIOR_SHARE * num_steps
 
     def weight(self, count: Tensor) -> Tensor:
-        """Of the next value, for the number of those before it."""
-        weight = 1 / (count + self.prior_steps)
+        """Of the next value, for the number of those before it; never above 1, whatever a state claims."""
+        weight = 1 / (torch.relu(count) + self.prior_steps)
         if self.kind == "running":
             return torch.clamp(weight, min=1 / self.num_steps)
         return torch.where(count < self.num_steps, weight, 0.0)
@@ -69,7 +69,8 @@ class Memory(nn.Module):
 class LevelUnit(nn.Module):
     """The session's own mean and scale, from the training rows' at first.
 
-    With a_t the weight of step t (`Memory`), x its value, m and s the mean and scale before it:
+    With a_t the weight of step t (`Memory`), x its value, m and s the mean and scale before it, x and m
+    both less the training rows' mean, so that float32 adds small corrections to small numbers:
 
         r_t = clip((x_t - m) / s, -10, 10)
         m_t = m + a_t s r_t
@@ -80,6 +81,7 @@ class LevelUnit(nn.Module):
     nothing. Each step needs the one before it, so it is exported one step at a time.
     """
 
+    centre: Tensor
     smallest: Tensor
 
     def __init__(self, mean: Array, std: Array, memory: Memory) -> None:
@@ -91,17 +93,17 @@ class LevelUnit(nn.Module):
             memory: How fast they are forgotten.
         """
         super().__init__()
-        self.mean = mean
         self.std = std
         self.memory = memory
+        self.register_buffer("centre", constant(mean))
         self.register_buffer("smallest", constant(MIN_SCALE * std))
 
     @property
     def carried(self) -> tuple[Carried, ...]:
         """Mean, scale and the number of values seen, which is counted up to the memory."""
-        width = len(self.mean)
+        width = len(self.std)
         return (
-            Carried("mean", (BATCH, width), constant(self.mean).numpy()),
+            Carried("mean", (BATCH, width)),
             Carried("scale", (BATCH, width), constant(self.std).numpy()),
             Carried("count", (BATCH, width)),
         )
@@ -114,14 +116,14 @@ class LevelUnit(nn.Module):
         Args:
             x: Values without NaN, [B, T, C].
             is_missing: 1 where a value is none, [B, T, C]; None: all are.
-            mean: Before the first step, [B, C].
+            mean: Before the first step, less the training rows' mean, [B, C].
             scale: Before the first step, [B, C].
             count: Values seen before the first step, [B, C].
 
         Returns:
             Level and unit, [B, T, C]; mean, scale and count for the next call.
         """
-        x = torch.clamp(x, -MAX_VALUE, MAX_VALUE)
+        x = torch.clamp(x, -MAX_VALUE, MAX_VALUE) - self.centre
         means, scales = [], []
         for step in range(x.shape[1]):
             seen = torch.ones_like(count) if is_missing is None else 1 - is_missing[:, step]
