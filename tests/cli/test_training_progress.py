@@ -10,6 +10,7 @@ from rich.console import Console
 from support.small_recipes import small_recipe
 from tidegate.cli import training_progress
 from tidegate.cli.training_progress import TrainingProgress
+from tidegate.training.data import Split
 from tidegate.training.epoch_log import Epoch
 
 RECIPE = small_recipe("basic")
@@ -79,6 +80,16 @@ def test_a_notice_is_shown(is_terminal: bool) -> None:
         progress.watcher.notice("a checkpoint is damaged")
 
     assert "small/1: a checkpoint is damaged" in shown.getvalue()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_rows_of_each_part_are_told_before_the_first_epoch(is_terminal: bool) -> None:
+    shown = io.StringIO()
+
+    with showing(shown, is_terminal=is_terminal) as progress:
+        progress.watcher.data_read(Split(slice(0, 8640), slice(8640, 11520), slice(11520, 14400)))
+
+        assert "small/1: 8640 rows to train on, 2880 to validate by, 2880 held out" in shown.getvalue()
 
 
 def end_by(error: BaseException, shown: io.StringIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -177,6 +178,7 @@ def test_the_command_trains_and_prints_the_folder(recipe_path: Path, tmp_path: P
 
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == str(models / "tiny" / "7")
+    assert re.match(r"tiny/7: \d+ rows to train on, \d+ to validate by, \d+ held out\n", result.stderr)
     assert "repeat last" in result.stderr
     assert read_package(models / "tiny" / "7").manifest.version == "7"
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tidegate.training.data import Split
 from tidegate.training.epoch_log import Epoch
 from tidegate.training.recipe import Recipe
 from tidegate.training.train import Watcher
@@ -40,7 +41,7 @@ class TrainingProgress:
     @property
     def watcher(self) -> Watcher:
         """Is told how the run goes."""
-        return Watcher(begun=self._begin, epoch_done=self._show, notice=self._say)
+        return Watcher(begun=self._begin, epoch_done=self._show, notice=self._say, data_read=self._tell_rows)
 
     def __enter__(self) -> TrainingProgress:
         """Begin to show."""
@@ -58,6 +59,12 @@ class TrainingProgress:
             self._say(f"interrupted after epoch {self._done[-1].epoch}; the same command goes on from there")
         elif kind is None and self._done:
             self._say(self._summary())
+
+    def _tell_rows(self, split: Split) -> None:
+        train, validation, test = (
+            part.stop - part.start for part in (split.train, split.validation, split.test)
+        )
+        self._say(f"{train} rows to train on, {validation} to validate by, {test} held out")
 
     def _begin(self, epochs: Sequence[Epoch]) -> None:
         self._done = list(epochs)

@@ -69,6 +69,8 @@ def run_recipe(
     origin = _origin(file, series)
     _check_version_is_free(repository / recipe.name / recipe.version, origin)
     records = _records(repository, recipe, series, log)
+    watcher = watcher or Watcher()
+    watcher.data_read(split)
     if restart:
         records.checkpoints.forget()
     network = train(recipe, series, split, watcher=watcher, records=records)

@@ -35,11 +35,13 @@ class Watcher:
         begun: Called with the epochs that were done before: none, or those of the run that is resumed.
         epoch_done: Called after every epoch, when it can be resumed from.
         notice: Called with what someone should know who expected something else.
+        data_read: Called with the rows of each part, before the first long computation.
     """
 
     begun: Callable[[Sequence[Epoch]], None] = _ignore
     epoch_done: Callable[[Epoch], None] = _ignore
     notice: Callable[[str], None] = _ignore
+    data_read: Callable[[Split], None] = _ignore
 
 
 @dataclass(frozen=True)
