@@ -1,7 +1,9 @@
 """The command line as a process: what it says, and the code it exits with."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import click
 import pytest
 
 from tidegate import __version__
-from tidegate.cli.root import COMMANDS
+from tidegate.cli.root import COMMANDS, EXTRAS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = ("onnxruntime", "torch", "onnx", "aiohttp", "prometheus_client", "matplotlib", "pydantic", "grpc")
 
@@ -46,11 +50,11 @@ def test_every_command_is_where_the_table_says() -> None:
     assert [type(c).__name__ for c in commands if not isinstance(c, click.Command)] == []
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"train"}))
-def test_every_command_but_train_has_help_without_any_extra(name: str) -> None:
-    extras = ("onnxruntime", "aiohttp", "grpc_health", "prometheus_client", "torch", "onnx", "matplotlib")
-
-    done = tidegate(name, "--help", without=extras)
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_without_any_extra(name: str) -> None:
+    done = tidegate(
+        name, "--help", without=tuple(module for modules in EXTRAS.values() for module in modules)
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -70,6 +74,20 @@ def test_a_command_whose_extra_is_missing_says_which(
     assert (
         done.stderr == f"error: tidegate {command} needs the {extra} extra: pip install 'tidegate[{extra}]'\n"
     )
+
+
+def test_every_library_of_an_extra_is_known_as_one_of_it() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    modules = {
+        "onnxruntime_gpu": "onnxruntime",
+        "grpcio_health_checking": "grpc_health",
+        "grpcio_reflection": "grpc_reflection",
+    }
+
+    for extra, needed in (("server", "serving"), ("server", "server"), ("train", "train"), ("plot", "plot")):
+        names = [re.split(r"[\[<>=,]", text)[0].replace("-", "_") for text in extras[needed]]
+        expected = {modules.get(name, name) for name in names if name != "tidegate"}
+        assert expected - set(EXTRAS[extra]) == set()
 
 
 def test_an_error_is_one_line() -> None:

@@ -22,8 +22,9 @@ address_option = click.option(
 )
 
 
-ONE_SHOT = RecoveryOptions(open_timeout_s=2.0)
-"""A person waits for the answer, and sooner hears that no server is there than waits for one to come back."""
+ONE_SHOT = RecoveryOptions(open_timeout_s=5.0)
+"""A person waits for the answer, and sooner hears that no server is there than waits for one to come back. On a busy
+machine a server that was started a moment ago takes 3 s until it listens."""
 
 PIPE_COLUMNS = 10_000
 """Wide enough for any row; nothing is padded to it."""

@@ -62,6 +62,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "prometheus_client",
         "structlog",
         "uvloop",
+        "watchfiles",
     ),
     "train": ("torch", "onnx", "threadpoolctl"),
     "plot": ("matplotlib", "plotext"),

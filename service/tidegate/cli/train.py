@@ -9,10 +9,6 @@ from rich.console import Console
 
 from tidegate.cli.figure_tables import kept_figures, print_tables
 from tidegate.cli.packages import into_repository
-from tidegate.cli.training_progress import TrainingProgress
-from tidegate.evaluation.figures import manifest_figures
-from tidegate.training.recipe import read_recipe
-from tidegate.training.recipe_run import run_recipe
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -46,6 +42,11 @@ def train(
     every time on the same machine, also when training is interrupted: the same command resumes it after the
     last whole epoch. A version that exists with other bytes is never overwritten.
     """
+    from tidegate.cli.training_progress import TrainingProgress
+    from tidegate.evaluation.figures import manifest_figures
+    from tidegate.training.recipe import read_recipe
+    from tidegate.training.recipe_run import run_recipe
+
     file = read_recipe(recipe, version=version, seed=seed)
     console = Console(stderr=True)
     with TrainingProgress(file.recipe, console) as progress:
