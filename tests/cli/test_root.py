@@ -66,7 +66,7 @@ def test_every_command_has_help_without_any_extra(name: str) -> None:
 def test_a_command_whose_extra_is_missing_says_which(
     tmp_path: Path, command: str, extra: str, missing: tuple[str, ...]
 ) -> None:
-    args = ("serve", "--models", str(tmp_path)) if command == "serve" else ("train", str(tmp_path))
+    args = ("serve", "--models", str(tmp_path)) if command == "serve" else ("train", "recipe.toml")
 
     done = tidegate(*args, without=missing)
 
