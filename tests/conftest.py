@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,13 @@ SEED_VARIABLE = "TIDEGATE_TEST_SEED"
 
 
 @pytest.fixture(scope="session")
-def demo_models() -> Path:
-    """The repository with the demo package, `co2-weekly`."""
-    return MODELS
+def demo_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the demo package alone: beside ours may lie what somebody trained."""
+    repository = tmp_path_factory.mktemp("demo-models")
+    demo = MODELS / "co2-weekly"
+    shutil.copytree(demo / "1", repository / "co2-weekly" / "1")
+    shutil.copy(demo / "recipe.toml", repository / "co2-weekly")
+    return repository
 
 
 @pytest.fixture(scope="session")
