@@ -45,8 +45,8 @@ demo: $(VENV)/.serve-stamp ## Start a server, stream a real series through it, d
 test: check test-node .venv-interop/.stamp ## Everything: the checks, then all tests
 	$(BIN)/python -m pytest -m 'not node' $(PARALLEL) $(PYTEST_OPTIONS)
 
-test-fast: $(VENV)/.dev-stamp .venv-interop/.stamp ## The tests for daily work
-	$(BIN)/python -m pytest -m 'not slow and not node' $(PARALLEL) $(PYTEST_OPTIONS)
+test-fast: $(VENV)/.dev-stamp ## The tests for daily work: no slow ones, no foreign clients, no trials of whole servers
+	$(BIN)/python -m pytest -m 'not slow and not node' $(addprefix --ignore=tests/,bench interop system) $(PARALLEL) $(PYTEST_OPTIONS)
 
 test-node: $(VENV)/.dev-stamp ## What node's gRPC and buf make of the server (skips without node and npm)
 	$(BIN)/python -m pytest -m node tests/interop/node $(PYTEST_OPTIONS)
