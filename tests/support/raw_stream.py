@@ -22,7 +22,7 @@ from tidegate.v1.model_pb2 import ModelVersion
 
 STREAM_METHOD = "/tidegate.v1.SessionService/Stream"
 
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 20.0
 """Nothing that a test waits for takes longer, on a busy machine with two cores."""
 
 CHANNEL_OPTIONS = (

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
 POLL_S = 0.01
 LOG_TAIL_CHARS = 4000
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-EVENTUALLY_S = 60.0
+EVENTUALLY_S = 20.0
 INTERVAL_S = 0.02
 
 
